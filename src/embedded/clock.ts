@@ -1,0 +1,143 @@
+import type { Clock } from '../clock.js'
+
+/** Real time given to an aborted call to reach its far end, before simulated time goes on. */
+const ABORT_GRACE_MS = 10
+
+interface Timer {
+  readonly at: number
+  readonly order: number
+  readonly fn: () => void
+}
+
+/**
+ * Simulated time for parties that live in one process and talk over real loopback HTTP.
+ *
+ * Time stands still while work is under way and jumps to the next timer when nothing else can happen: when every
+ * task (a hook call, a turn of the server's loop) is itself waiting for a simulated delay. A two-hour run then takes
+ * as long as its HTTP calls do, and no pause of the machine can make a simulated deadline pass.
+ */
+export class SimulatedClock implements Clock {
+  #now: number
+  readonly #start: number
+  #timers: Timer[] = []
+  #order = 0
+  #tasks = 0
+  #sleeping = 0
+  #wake: (() => void) | undefined
+
+  constructor(startMs: number) {
+    this.#now = startMs
+    this.#start = startMs
+  }
+
+  now(): number {
+    return this.#now
+  }
+
+  monotonic(): number {
+    return this.#now - this.#start
+  }
+
+  after(delayMs: number, fn: () => void): () => void {
+    const timer = { at: this.#now + Math.max(0, delayMs), order: this.#order++, fn }
+    let low = 0
+    let high = this.#timers.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      const other = this.#timers[middle] as Timer
+      if (other.at < timer.at || (other.at === timer.at && other.order < timer.order)) low = middle + 1
+      else high = middle
+    }
+    this.#timers.splice(low, 0, timer)
+    this.#poke()
+    return () => {
+      const index = this.#timers.indexOf(timer)
+      if (index >= 0) this.#timers.splice(index, 1)
+    }
+  }
+
+  /** Runs `work` as a task: time stands still until it settles, except while it waits in `sleep`. */
+  async task<T>(work: () => Promise<T>): Promise<T> {
+    this.#tasks++
+    try {
+      return await work()
+    } finally {
+      this.#tasks--
+      this.#poke()
+    }
+  }
+
+  /**
+   * Waits `delayMs` of simulated time on behalf of one running task: while it lasts that task does not hold time
+   * still. Call it from the far end of a call a task is waiting for, at most once per task at a time. Aborting ends
+   * the wait at once (the caller has given up and goes on by itself).
+   */
+  sleep(delayMs: number, signal?: AbortSignal): Promise<void> {
+    if (signal?.aborted) return Promise.resolve()
+    this.#sleeping++
+    return new Promise((resolve) => {
+      const done = () => {
+        cancel()
+        signal?.removeEventListener('abort', done)
+        this.#sleeping--
+        this.#poke()
+        resolve()
+      }
+      const cancel = this.after(delayMs, done)
+      signal?.addEventListener('abort', done)
+    })
+  }
+
+  /**
+   * Lets time pass until `untilMs` (the value of `now()` at the end), or until `stop()` says so.
+   * `pace`, called before each jump with its length in ms, may wait: that is how a demo is slowed to human speed.
+   */
+  async run(
+    untilMs: number,
+    stop: () => boolean = () => false,
+    pace?: (jumpMs: number) => Promise<void>,
+  ): Promise<void> {
+    while (!stop()) {
+      while (this.#tasks > this.#sleeping) {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve
+        })
+      }
+      if (stop()) return
+      const next = this.#timers[0]
+      const at = Math.min(next?.at ?? untilMs, untilMs)
+      if (pace !== undefined && at > this.#now) {
+        await pace(at - this.#now)
+        if (this.#tasks > this.#sleeping) continue
+      }
+      if (next === undefined || next.at > untilMs) {
+        this.#now = Math.max(this.#now, untilMs)
+        return
+      }
+      this.#timers.shift()
+      this.#now = Math.max(this.#now, next.at)
+      const sleeping = this.#sleeping
+      next.fn()
+      // What the timer set going (a resumed handler, a new task) starts in microtasks: let it, before looking again.
+      await new Promise<void>((resolve) => setImmediate(resolve))
+      // A deadline that fired in the middle of a call ends the far end's sleep only once the closed connection is seen.
+      if (sleeping > 0 && this.#sleeping === sleeping) await this.#poked(ABORT_GRACE_MS)
+    }
+  }
+
+  #poked(withinMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, withinMs)
+      this.#wake = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+  }
+
+  #poke(): void {
+    const wake = this.#wake
+    this.#wake = undefined
+    wake?.()
+  }
+}
