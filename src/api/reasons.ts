@@ -88,6 +88,6 @@ export const MIGRATION_REASONS = {
   WrongRemoval: 'Mayastor removed another replica than the one asked for.',
   CountChanged: 'Somebody else changed the replica count.',
   MayastorUnavailable: 'Mayastor cannot be reached.',
-  TooManyAdoptions: 'Mayastor replaced replicas three times during the migration.',
+  JournalLost: 'The journal of the migration is gone; what it had begun is for a person to look at.',
 } as const
 export type MigrationReason = keyof typeof MIGRATION_REASONS | DecisionReason

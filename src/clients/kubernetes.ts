@@ -1,0 +1,41 @@
+import { existsSync } from 'node:fs'
+import type { KubeConfig } from '@kubernetes/client-node'
+
+const SERVICE_ACCOUNT_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token'
+
+/**
+ * Access to the Kubernetes API: from the first call on, the kubeconfig files that exist (the first wins, the others
+ * complete it, as kubectl does), else the pod's service account; undefined when there is neither. Loading the library
+ * takes half a second, so nothing is loaded before it is needed. Rejects, each time anew, when a file is unreadable.
+ */
+export function lazyKubeConfig(
+  kubeconfigs: readonly string[],
+  serviceAccountToken: string = SERVICE_ACCOUNT_TOKEN,
+): () => Promise<KubeConfig | undefined> {
+  let loaded: Promise<KubeConfig | undefined> | undefined
+  return () => {
+    loaded ??= load(kubeconfigs, serviceAccountToken).catch((error: unknown) => {
+      loaded = undefined
+      throw error
+    })
+    return loaded
+  }
+}
+
+async function load(kubeconfigs: readonly string[], serviceAccountToken: string): Promise<KubeConfig | undefined> {
+  const [first, ...others] = kubeconfigs.filter((path) => existsSync(path))
+  if (first === undefined && !existsSync(serviceAccountToken)) return undefined
+  const { KubeConfig } = await import('@kubernetes/client-node')
+  const config = new KubeConfig()
+  if (first === undefined) {
+    config.loadFromCluster()
+    return config
+  }
+  config.loadFromFile(first)
+  for (const path of others) {
+    const other = new KubeConfig()
+    other.loadFromFile(path)
+    config.mergeConfig(other, config.getCurrentContext() !== '')
+  }
+  return config
+}
