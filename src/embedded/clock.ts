@@ -7,6 +7,8 @@ interface Timer {
   readonly at: number
   readonly order: number
   readonly fn: () => void
+  /** It may make a caller give up on a call whose far end sleeps. */
+  readonly deadline: boolean
 }
 
 /**
@@ -39,7 +41,20 @@ export class SimulatedClock implements Clock {
   }
 
   after(delayMs: number, fn: () => void): () => void {
-    const timer = { at: this.#now + Math.max(0, delayMs), order: this.#order++, fn }
+    return this.#add(delayMs, fn, false)
+  }
+
+  /** The same clock for those who call others: their timers are deadlines of calls. */
+  forCallers(): Clock {
+    return {
+      now: () => this.now(),
+      monotonic: () => this.monotonic(),
+      after: (delayMs, fn) => this.#add(delayMs, fn, true),
+    }
+  }
+
+  #add(delayMs: number, fn: () => void, deadline: boolean): () => void {
+    const timer = { at: this.#now + Math.max(0, delayMs), order: this.#order++, fn, deadline }
     let low = 0
     let high = this.#timers.length
     while (low < high) {
@@ -121,7 +136,7 @@ export class SimulatedClock implements Clock {
       // What the timer set going (a resumed handler, a new task) starts in microtasks: let it, before looking again.
       await new Promise<void>((resolve) => setImmediate(resolve))
       // A deadline that fired in the middle of a call ends the far end's sleep only once the closed connection is seen.
-      if (sleeping > 0 && this.#sleeping === sleeping) await this.#poked(ABORT_GRACE_MS)
+      if (next.deadline && this.#sleeping === sleeping) await this.#poked(ABORT_GRACE_MS)
     }
   }
 
