@@ -20,7 +20,6 @@ export const MIN_SAMPLES = 4
 export const MAX_SAMPLE_AGE_MS = 5 * 60_000
 
 const COUNTERS = { read: 'volume_num_read_ops', write: 'volume_num_write_ops' } as const
-type Side = keyof typeof COUNTERS
 const SIDES = ['read', 'write'] as const
 
 /**
@@ -168,26 +167,32 @@ export function classify(
   )
   const oldestMs = nowMs - MAX_SAMPLE_AGE_MS
 
-  const value = (signal: Signal, pvName: string) => answered.get(signal)?.values.get(pvName)
-  const seen = (side: Side, pvName: string) =>
-    value(`${side}Rate`, pvName) !== undefined ||
-    value(`${side}Samples`, pvName) !== undefined ||
-    value(`${side}Last`, pvName) !== undefined
+  const values = (signal: Signal) => answered.get(signal)?.values
+  const counters = SIDES.map((side) => ({
+    side,
+    rate: values(`${side}Rate`),
+    samples: values(`${side}Samples`),
+    last: values(`${side}Last`),
+    coverage: values(`${side}Coverage`),
+  }))
+  type Counter = (typeof counters)[number]
+  const [read, write] = counters as [Counter, Counter]
+  const seen = ({ rate, samples, last }: Counter, pvName: string) =>
+    rate?.has(pvName) || samples?.has(pvName) || last?.has(pvName)
 
-  const tooFew = (side: Side, pvName: string): Iops | undefined => {
-    const samples = value(`${side}Samples`, pvName)
-    if (answered.has(`${side}Samples`) && (samples === undefined || samples < MIN_SAMPLES)) {
+  const tooFew = ({ side, samples, coverage }: Counter, pvName: string): Iops | undefined => {
+    if (samples !== undefined && (samples.get(pvName) ?? 0) < MIN_SAMPLES) {
       return unknown('TooFewSamples', `The ${side} counter has fewer than ${MIN_SAMPLES} samples in the window.`)
     }
-    if (answered.has(`${side}Coverage`) && value(`${side}Coverage`, pvName) === undefined) {
+    if (coverage !== undefined && !coverage.has(pvName)) {
       return unknown('TooFewSamples', `The ${side} counter has no sample at the beginning of the window.`)
     }
     return undefined
   }
 
-  const stale = (side: Side, pvName: string): Iops | undefined => {
-    if (!answered.has(`${side}Last`)) return undefined
-    const seconds = value(`${side}Last`, pvName)
+  const stale = ({ side, last }: Counter, pvName: string): Iops | undefined => {
+    if (last === undefined) return undefined
+    const seconds = last.get(pvName)
     if (seconds !== undefined && !(seconds * 1000 < oldestMs)) return undefined
     return unknown(
       'StaleSample',
@@ -209,24 +214,20 @@ export function classify(
   }
 
   return (pvName) => {
-    const sides = SIDES.filter((side) => seen(side, pvName))
+    const sides = counters.filter((counter) => seen(counter, pvName))
     if (sides.length === 0) return noSeries
     if (sides.length === 1) {
-      const missing = sides[0] === 'read' ? 'write' : 'read'
-      return unknown('OneCounterMissing', `Prometheus has no series of the ${missing} counter of the volume.`)
+      const missing = sides[0] === read ? write : read
+      return unknown('OneCounterMissing', `Prometheus has no series of the ${missing.side} counter of the volume.`)
     }
     const problem =
-      tooFew('read', pvName) ??
-      tooFew('write', pvName) ??
-      stale('read', pvName) ??
-      stale('write', pvName) ??
-      odd(pvName)
+      tooFew(read, pvName) ?? tooFew(write, pvName) ?? stale(read, pvName) ?? stale(write, pvName) ?? odd(pvName)
     if (problem !== undefined) return problem
-    const readIops = value('readRate', pvName)
-    const writeIops = value('writeRate', pvName)
+    const readIops = read.rate?.get(pvName)
+    const writeIops = write.rate?.get(pvName)
     if (readIops === undefined || writeIops === undefined) {
       // Enough samples in all, but no two of one node.
-      const side = readIops === undefined ? 'read' : 'write'
+      const { side } = readIops === undefined ? read : write
       return unknown('TooFewSamples', `The ${side} counter has too few samples in the window for a rate.`)
     }
     return { kind: 'known', readIops, writeIops, iops: readIops + writeIops }
