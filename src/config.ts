@@ -1,0 +1,331 @@
+import { readFileSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { Command, CommanderError, Option } from 'commander'
+import { DEFAULT_DISKPOOL_API_VERSION, NAMESPACE } from './api/names.js'
+
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error'] as const
+export type LogLevel = (typeof LOG_LEVELS)[number]
+
+/** Where a server listens. Port 0: any free port. */
+export interface Address {
+  readonly host: string
+  readonly port: number
+}
+
+export interface Config {
+  /** Base URL without a slash at its end. */
+  readonly prometheusUrl: string
+  /** Migrations in the whole cluster, 1-1000. */
+  readonly maxConcurrentMigrations: number
+  /** Default of a policy's `migrationTimeout`, 1-10080. */
+  readonly migrationTimeoutMinutes: number
+  readonly dryRun: boolean
+  readonly preservationMode: boolean
+  readonly logLevel: LogLevel
+  readonly logJson: boolean
+  readonly metricsAddr: Address
+  readonly healthAddr: Address
+  readonly hookAddr: Address
+  /** Base URL without a slash at its end. */
+  readonly mayastorUrl: string
+  /** Such as `openebs.io/v1beta3`; undefined: ask the API server. */
+  readonly diskpoolApiVersion: string | undefined
+  /** Namespace of the operator's Leases. */
+  readonly namespace: string
+  /** Kubeconfig files to look for, from KUBECONFIG or the home directory, as kubectl does. */
+  readonly kubeconfigs: readonly string[]
+}
+
+/** parseConfig has nothing to run: print `message` to stdout (exit code 0) or stderr (exit code 2) and exit. */
+export class ConfigExit extends Error {
+  override readonly name = 'ConfigExit'
+  readonly exitCode: 0 | 2
+
+  constructor(exitCode: 0 | 2, message: string) {
+    super(message)
+    this.exitCode = exitCode
+  }
+}
+
+interface Setting<T> {
+  readonly option: string
+  /** Placeholder of the value in the help. Square brackets: the value may be left out and is then true. */
+  readonly value: string
+  readonly help: string
+  /** As it would be typed; undefined: there is no default. */
+  readonly default?: string
+  /** The value; throws BadValue with what would be right. */
+  readonly parse: (text: string) => T
+}
+
+class BadValue extends Error {}
+
+const SETTINGS = {
+  prometheusUrl: {
+    option: 'prometheus-url',
+    value: '<url>',
+    help: 'Prometheus to query for IOPS',
+    default: 'http://prometheus.monitoring.svc.cluster.local:9090',
+    parse: url,
+  },
+  maxConcurrentMigrations: {
+    option: 'max-concurrent-migrations',
+    value: '<count>',
+    help: 'migrations at a time in the whole cluster, 1 to 1000',
+    default: '2',
+    parse: integer(1, 1000),
+  },
+  migrationTimeoutMinutes: {
+    option: 'migration-timeout-minutes',
+    value: '<minutes>',
+    help: 'undo a migration after this long without progress, unless its policy says otherwise, 1 to 10080',
+    default: '30',
+    parse: integer(1, 10_080),
+  },
+  dryRun: {
+    option: 'dry-run',
+    value: '[true|false]',
+    help: 'decide and report, start no migration',
+    default: 'false',
+    parse: boolean,
+  },
+  preservationMode: {
+    option: 'preservation-mode',
+    value: '[true|false]',
+    help: 'add the new replica but never remove the old one',
+    default: 'false',
+    parse: boolean,
+  },
+  logLevel: {
+    option: 'log-level',
+    value: '<level>',
+    help: `log from this level on: ${LOG_LEVELS.join(', ')}`,
+    default: 'info',
+    parse: logLevel,
+  },
+  logJson: {
+    option: 'log-json',
+    value: '[true|false]',
+    help: 'log JSON, one object a line',
+    default: 'false',
+    parse: boolean,
+  },
+  metricsAddr: {
+    option: 'metrics-addr',
+    value: '<host:port>',
+    help: 'serve /metrics here',
+    default: '0.0.0.0:8080',
+    parse: address,
+  },
+  healthAddr: {
+    option: 'health-addr',
+    value: '<host:port>',
+    help: 'serve /healthz and /readyz here',
+    default: '0.0.0.0:8081',
+    parse: address,
+  },
+  hookAddr: {
+    option: 'hook-addr',
+    value: '<host:port>',
+    help: "serve Metacontroller's hooks here",
+    default: '0.0.0.0:8082',
+    parse: address,
+  },
+  mayastorUrl: {
+    option: 'mayastor-url',
+    value: '<url>',
+    help: "Mayastor's REST API",
+    default: 'http://openebs-api-rest.openebs.svc.cluster.local:8081',
+    parse: url,
+  },
+  diskpoolApiVersion: {
+    option: 'diskpool-api-version',
+    value: '<group/version>',
+    help: `version of the DiskPool resource, such as ${DEFAULT_DISKPOOL_API_VERSION}; default: what the cluster serves`,
+    parse: diskpoolApiVersion,
+  },
+  namespace: {
+    option: 'namespace',
+    value: '<name>',
+    help: `namespace of the operator's Leases; default: the pod's own, else ${NAMESPACE}`,
+    parse: namespaceName,
+  },
+} satisfies Record<string, Setting<unknown>>
+
+type Settings = typeof SETTINGS
+type Parsed = { -readonly [K in keyof Settings]: ReturnType<Settings[K]['parse']> | undefined }
+
+const SERVICE_ACCOUNT_NAMESPACE = '/var/run/secrets/kubernetes.io/serviceaccount/namespace'
+
+/**
+ * The configuration from the arguments after the program's name and the environment. A flag beats the variable of the
+ * same name in capitals, which beats the default; an empty variable counts as not set. Throws ConfigExit for --help,
+ * --version and anything that cannot be used. `podNamespace` is what the service account says, if there is one.
+ */
+export function parseConfig(
+  argv: readonly string[],
+  env: NodeJS.ProcessEnv,
+  { version = '', podNamespace = readPodNamespace }: { version?: string; podNamespace?: () => string | undefined } = {},
+): Config {
+  const flags = parseFlags(argv, version)
+  const parsed: Record<string, unknown> = {}
+  for (const [key, setting] of Object.entries<Setting<unknown>>(SETTINGS)) {
+    const flag = flags[key]
+    const variable = variableName(setting)
+    const text = flag ?? nonEmpty(env[variable]) ?? setting.default
+    if (text === undefined) continue
+    const from = flag === undefined ? `environment variable ${variable} (option --${setting.option})` : undefined
+    parsed[key] = parseValue(setting, text, from ?? `option --${setting.option}`)
+  }
+  const { namespace, diskpoolApiVersion: apiVersion, ...rest } = parsed as Parsed
+  return {
+    ...(rest as Required<typeof rest> as Omit<Config, 'namespace' | 'diskpoolApiVersion' | 'kubeconfigs'>),
+    diskpoolApiVersion: apiVersion,
+    namespace: namespace ?? podNamespace() ?? nonEmpty(env['POD_NAMESPACE']) ?? NAMESPACE,
+    kubeconfigs: kubeconfigs(env),
+  }
+}
+
+/** `host:port` as it was or would be typed. */
+export function formatAddress({ host, port }: Address): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
+}
+
+function parseFlags(argv: readonly string[], version: string): Record<string, string | undefined> {
+  let output = ''
+  const program = new Command('smart-storage-operator')
+    .description('Moves Mayastor replicas between NVMe and SATA pools, from a StoragePolicy and measured IOPS.')
+    .version(version, '--version', 'print the version')
+    .helpOption('--help', 'print this text')
+    .addHelpText('after', '\nEach option is also an environment variable: the same name in capitals, DRY_RUN=true.')
+    .configureHelp({ helpWidth: 120 })
+    .configureOutput({
+      writeOut: (text) => {
+        output += text
+      },
+      writeErr: () => {},
+    })
+    .allowExcessArguments(true)
+    .exitOverride()
+  for (const [key, setting] of Object.entries<Setting<unknown>>(SETTINGS)) {
+    const fallback = setting.default === undefined ? '' : ` (default: ${setting.default})`
+    const option = new Option(`--${setting.option} ${setting.value}`, `${setting.help}${fallback}`)
+    // Commander derives the key from the flag's name; ours are the same.
+    if (option.attributeName() !== key) throw new Error(`option ${setting.option} is not ${key}`)
+    program.addOption(option)
+  }
+  try {
+    program.parse(argv, { from: 'user' })
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error
+    if (error.exitCode === 0) throw new ConfigExit(0, output.trimEnd())
+    throw new ConfigExit(2, oneLine(error.message))
+  }
+  const [excess] = program.args
+  if (excess !== undefined) throw new ConfigExit(2, `error: unexpected argument ${quote(excess)}; see --help`)
+  const given = Object.entries(program.opts<Record<string, string | true>>())
+  return Object.fromEntries(given.map(([key, value]) => [key, value === true ? 'true' : value]))
+}
+
+function parseValue(setting: Setting<unknown>, text: string, from: string): unknown {
+  try {
+    return setting.parse(text.trim())
+  } catch (error) {
+    if (!(error instanceof BadValue)) throw error
+    throw new ConfigExit(2, `error: ${from}: ${error.message}, got ${quote(text)}`)
+  }
+}
+
+const variableName = (setting: Setting<unknown>) => setting.option.toUpperCase().replaceAll('-', '_')
+const nonEmpty = (text: string | undefined) => (text === undefined || text.trim() === '' ? undefined : text.trim())
+
+/** At most 100 characters of what was typed, on one line, with the password of a URL left out. */
+function quote(text: string): string {
+  const hidden = text.replace(/\/\/[^/@]*@/g, '//***@')
+  const short = hidden.length > 100 ? `${hidden.slice(0, 100)}...` : hidden
+  return JSON.stringify(short).replace(/\p{Cc}/gu, '?')
+}
+
+function oneLine(text: string): string {
+  const line = text.replace(/[\s\p{Cc}]+/gu, ' ').trim()
+  return line.length > 300 ? `${line.slice(0, 300)}...` : line
+}
+
+function readPodNamespace(): string | undefined {
+  try {
+    return nonEmpty(readFileSync(SERVICE_ACCOUNT_NAMESPACE, 'utf8'))
+  } catch {
+    return undefined
+  }
+}
+
+function kubeconfigs(env: NodeJS.ProcessEnv): string[] {
+  const listed = nonEmpty(env['KUBECONFIG'])
+  if (listed !== undefined) return listed.split(delimiter).filter((path) => path !== '')
+  const home = nonEmpty(env['HOME'])
+  return home === undefined ? [] : [join(home, '.kube', 'config')]
+}
+
+function url(text: string): string {
+  const wanted = 'expected a URL such as http://host:9090'
+  let parsed: URL
+  try {
+    parsed = new URL(text)
+  } catch {
+    throw new BadValue(wanted)
+  }
+  if (parsed.protocol !== 'http:' && parsed.protocol !== 'https:') throw new BadValue(wanted)
+  if (parsed.username !== '' || parsed.password !== '') throw new BadValue(`${wanted}, without user and password`)
+  if (parsed.search !== '' || parsed.hash !== '') throw new BadValue(`${wanted}, without ? and #`)
+  return parsed.href.replace(/\/+$/, '')
+}
+
+function integer(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = /^[0-9]{1,9}$/.test(text) ? Number(text) : Number.NaN
+    if (!(value >= least && value <= most)) throw new BadValue(`expected a whole number from ${least} to ${most}`)
+    return value
+  }
+}
+
+function boolean(text: string): boolean {
+  switch (text.toLowerCase()) {
+    case 'true':
+    case '1':
+    case 'yes':
+      return true
+    case 'false':
+    case '0':
+    case 'no':
+      return false
+    default:
+      throw new BadValue('expected true or false')
+  }
+}
+
+function logLevel(text: string): LogLevel {
+  const level = LOG_LEVELS.find((known) => known === text.toLowerCase())
+  if (level === undefined) throw new BadValue(`expected one of ${LOG_LEVELS.join(', ')}`)
+  return level
+}
+
+function address(text: string): Address {
+  const match = /^(?:\[([0-9a-fA-F:.%]+)\]|([A-Za-z0-9._-]*)):([0-9]{1,5})$/.exec(text)
+  const port = Number(match?.[3])
+  if (match === null || port > 65_535) throw new BadValue('expected host:port such as 0.0.0.0:8080 or [::]:8080')
+  return { host: match[1] ?? (match[2] || '0.0.0.0'), port }
+}
+
+function diskpoolApiVersion(text: string): string {
+  if (!/^openebs\.io\/v[a-z0-9]+$/.test(text) || text.length > 63) {
+    throw new BadValue(`expected a version of the group openebs.io such as ${DEFAULT_DISKPOOL_API_VERSION}`)
+  }
+  return text
+}
+
+function namespaceName(text: string): string {
+  if (!/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(text)) {
+    throw new BadValue('expected the name of a namespace: lower-case letters, digits and dashes, at most 63')
+  }
+  return text
+}

@@ -1,0 +1,170 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import { TIERS } from './api/names.js'
+import { DECISION_REASONS } from './api/reasons.js'
+
+const PREFIX = 'storage_operator_'
+
+export const HOOKS = [
+  'storage-policy/sync',
+  'storage-policy/customize',
+  'storage-policy/finalize',
+  'replica-topology/sync',
+  'replica-topology/finalize',
+] as const
+export type HookName = (typeof HOOKS)[number]
+
+/** How a hook call ended: 200; 4xx; 429; 5xx; the caller went away first. */
+export const HOOK_OUTCOMES = ['success', 'bad_request', 'busy', 'error', 'aborted'] as const
+export type HookOutcome = (typeof HOOK_OUTCOMES)[number]
+
+export const MIGRATION_RESULTS = ['success', 'failed', 'aborted'] as const
+
+/** The part of a policy's summary that is shown as metrics. */
+export interface PolicyNumbers {
+  readonly policy: string
+  readonly volumesByTier: Readonly<Record<string, number>>
+  readonly reasons: Readonly<Record<string, number>>
+}
+
+export type Metrics = ReturnType<typeof createMetrics>
+
+/** Every metric of the operator, in a registry of its own. `runtime`: with those of the process and of Node.js. */
+export function createMetrics({ version, runtime = false }: { version: string; runtime?: boolean }) {
+  const registry = new Registry()
+  const registers = [registry]
+  if (runtime) collectDefaultMetrics({ register: registry })
+
+  const metrics = {
+    registry,
+
+    reconcileTotal: new Counter({
+      name: `${PREFIX}reconcile_total`,
+      help: 'Hook calls answered, by hook and outcome (success, bad_request, busy, error, aborted).',
+      labelNames: ['hook', 'outcome'] as const,
+      registers,
+    }),
+    hookSeconds: new Histogram({
+      name: `${PREFIX}hook_duration_seconds`,
+      help: 'Time from the last byte of a request head to the end of the answer, by hook.',
+      labelNames: ['hook'] as const,
+      buckets: [0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
+      registers,
+    }),
+    hooksInFlight: new Gauge({
+      name: `${PREFIX}hooks_in_flight`,
+      help: 'Hook calls being answered now, by hook.',
+      labelNames: ['hook'] as const,
+      registers,
+    }),
+
+    migrationsTotal: new Counter({
+      name: `${PREFIX}migrations_total`,
+      help: 'Migrations that ended, by status: success, failed, or aborted (undone).',
+      labelNames: ['status'] as const,
+      registers,
+    }),
+    activeMigrations: new Gauge({
+      name: `${PREFIX}active_migrations`,
+      help: 'Migrations that hold a slot now, in the whole cluster.',
+      registers,
+    }),
+    heldMigrations: new Gauge({
+      name: `${PREFIX}held_migrations`,
+      help: 'Migrations that wait for a person to decide.',
+      registers,
+    }),
+    extraReplicas: new Gauge({
+      name: `${PREFIX}extra_replicas`,
+      help: 'Replicas beyond the wanted count that exist because of the operator.',
+      registers,
+    }),
+    fenceOpenSeconds: new Gauge({
+      name: `${PREFIX}fence_open_seconds`,
+      help: 'How long the fence around a change of placement has been open; 0 when it is closed.',
+      registers,
+    }),
+    readToWriteSeconds: new Histogram({
+      name: `${PREFIX}read_to_write_seconds`,
+      help: 'Time from the last fresh read of a volume to the write that relied on it; never above 5.',
+      buckets: [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 4, 5],
+      registers,
+    }),
+    stepsTotal: new Counter({
+      name: `${PREFIX}steps_total`,
+      help: 'Steps of migrations, by step and outcome.',
+      labelNames: ['step', 'outcome'] as const,
+      registers,
+    }),
+
+    volumesByReason: new Gauge({
+      name: `${PREFIX}volumes_by_reason`,
+      help: 'Volumes of a policy by the reason of their last decision.',
+      labelNames: ['policy', 'reason'] as const,
+      registers,
+    }),
+    volumesByTier: new Gauge({
+      name: `${PREFIX}volumes_by_tier`,
+      help: 'Volumes of a policy by the tier their replicas are on.',
+      labelNames: ['policy', 'tier'] as const,
+      registers,
+    }),
+
+    prometheusSeconds: new Histogram({
+      name: `${PREFIX}prometheus_query_duration_seconds`,
+      help: 'Queries to Prometheus, by signal and outcome.',
+      labelNames: ['signal', 'outcome'] as const,
+      buckets: [0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30],
+      registers,
+    }),
+    mayastorSeconds: new Histogram({
+      name: `${PREFIX}mayastor_request_duration_seconds`,
+      help: "Requests to Mayastor's REST API, by method and outcome.",
+      labelNames: ['method', 'outcome'] as const,
+      buckets: [0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10],
+      registers,
+    }),
+    leaseSeconds: new Histogram({
+      name: `${PREFIX}lease_request_duration_seconds`,
+      help: 'Requests for Leases (the journal and the fence) to the Kubernetes API, by operation and outcome.',
+      labelNames: ['operation', 'outcome'] as const,
+      buckets: [0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5],
+      registers,
+    }),
+
+    buildInfo: new Gauge({
+      name: `${PREFIX}build_info`,
+      help: 'Always 1; the label is the version of the operator.',
+      labelNames: ['version'] as const,
+      registers,
+    }),
+  }
+
+  metrics.buildInfo.set({ version }, 1)
+  for (const status of MIGRATION_RESULTS) metrics.migrationsTotal.inc({ status }, 0)
+  for (const hook of HOOKS) {
+    metrics.hooksInFlight.set({ hook }, 0)
+    metrics.hookSeconds.zero({ hook })
+    for (const outcome of HOOK_OUTCOMES) metrics.reconcileTotal.inc({ hook, outcome }, 0)
+  }
+  return metrics
+}
+
+/** Shows what a sync of a policy decided; reasons and tiers it does not mention are 0. */
+export function recordPolicy(metrics: Metrics, { policy, volumesByTier, reasons }: PolicyNumbers): void {
+  const allReasons = { ...zeros(Object.keys(DECISION_REASONS)), ...reasons }
+  for (const [reason, volumes] of Object.entries(allReasons)) metrics.volumesByReason.set({ policy, reason }, volumes)
+  const allTiers = { ...zeros(TIERS), ...volumesByTier }
+  for (const [tier, volumes] of Object.entries(allTiers)) metrics.volumesByTier.set({ policy, tier }, volumes)
+}
+
+/** Takes a policy that is being deleted out of the metrics by policy. */
+export async function forgetPolicy(metrics: Metrics, policy: string): Promise<void> {
+  for (const { labels } of (await metrics.volumesByReason.get()).values) {
+    if (labels.policy === policy) metrics.volumesByReason.remove(labels)
+  }
+  for (const { labels } of (await metrics.volumesByTier.get()).values) {
+    if (labels.policy === policy) metrics.volumesByTier.remove(labels)
+  }
+}
+
+const zeros = (names: readonly string[]) => Object.fromEntries(names.map((name) => [name, 0]))

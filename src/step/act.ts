@@ -1,0 +1,273 @@
+import type { LeaseRecord, LeaseStore, StoredLease } from '../clients/leases.js'
+import { type MayastorClient, MayastorError } from '../clients/mayastor.js'
+import type { Clock } from '../clock.js'
+import {
+  decodeFence,
+  decodeJournal,
+  encode,
+  FENCE_NAME,
+  type Fence,
+  isActive,
+  isJournalName,
+  type Journal,
+  journalName,
+  type MayastorCall,
+} from './journal.js'
+import { nextStep } from './next-step.js'
+import type { View } from './preconditions.js'
+import { type Report, type Situation, SOON, type Step } from './step.js'
+
+/** The thin shell of the step machine: reads afresh, asks for the next step, swaps the record, sends the call. */
+
+/** No write is sent later than this after the swap that announced it, or the read it rests on. */
+const MAX_WINDOW_MS = 5_000
+/** A journal that is being driven is renewed at least this often: a sign of life for the loop of every server. */
+export const HEARTBEAT_MS = 20_000
+/** Steps in one sync at most; a bracket that needs more goes on in the next. */
+const STEP_LIMIT = 400
+
+export interface ActDeps {
+  readonly mayastor: MayastorClient
+  readonly leases: LeaseStore
+  readonly clock: Clock
+  /** Names this process in the Leases, for people. */
+  readonly identity: string
+  readonly observer: Observer
+}
+
+/** Told what this process did: for metrics and logs. */
+export interface Observer {
+  /** A call was sent this long after the read it rests on. */
+  sent(call: MayastorCall, secondsSinceRead: number, failure: MayastorError | undefined): void
+  /** A migration ended, and this process wrote it down. */
+  ended(journal: Journal): void
+}
+
+/** What one drive is about; the rest is read. */
+export type Assignment = Pick<
+  Situation,
+  | 'volumeID'
+  | 'migration'
+  | 'finalizing'
+  | 'bracketOnly'
+  | 'topology'
+  | 'policy'
+  | 'preservationMode'
+  | 'dryRun'
+  | 'clusterLimit'
+  | 'totals'
+>
+
+export interface Outcome {
+  readonly view: View
+  readonly journal: Journal | undefined
+  readonly fence: Fence
+  readonly report: Report | undefined
+  /** Until the next look; undefined: at rest. */
+  readonly seconds: number | undefined
+  /** A call to Mayastor that did not succeed, for the log. */
+  readonly failure: MayastorError | undefined
+}
+
+type Records = { readonly journal: StoredLease | undefined; readonly fence: StoredLease | undefined }
+
+/**
+ * Takes the move of one volume forward by one step: bookkeeping as far as it goes, and calls to Mayastor of one kind
+ * only. Stops after `budgetMs` (monotonic) or when `signal` aborts, always between two calls. Throws MayastorError or
+ * LeaseError when something cannot be read or a record cannot be written; nothing was sent then.
+ */
+export async function act(
+  deps: ActDeps,
+  assignment: Assignment,
+  budgetMs: number,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const { clock } = deps
+  const startedAt = clock.monotonic()
+  let sent: MayastorCall['op'] | undefined
+  /** What the last step that was taken was about. */
+  let done: Report | undefined
+  for (let steps = 0; ; steps++) {
+    const { situation, records, readAt } = await readSituation(deps, assignment)
+    const step = nextStep(situation)
+    const outcome = outcomeOf(situation)
+    if (step.kind === 'rest') return outcome
+    if (step.kind === 'wait') {
+      await heartbeat(deps, situation, records)
+      return { ...outcome, report: step.report, seconds: step.seconds }
+    }
+    const pending = { ...outcome, report: done, seconds: SOON }
+    const over = steps >= STEP_LIMIT || clock.monotonic() - startedAt > budgetMs || signal.aborted
+    if (over || (step.kind === 'call' && sent !== undefined && sent !== step.call.op)) return pending
+    if (step.kind !== 'call') {
+      if (!(await write(deps, situation, records, step))) return pending
+      done = 'report' in step ? step.report : done
+      continue
+    }
+    const failure = await send(deps, situation, records, step, readAt)
+    sent = step.call.op
+    done = step.report
+    if (failure !== undefined || step.call.op === 'setReplicaCount') return { ...pending, report: done, failure }
+  }
+}
+
+function outcomeOf({ view, journal, fence }: Situation): Outcome {
+  return { view, journal, fence, report: undefined, seconds: undefined, failure: undefined }
+}
+
+async function readSituation(
+  { mayastor, leases, clock }: ActDeps,
+  assignment: Assignment,
+): Promise<{ situation: Situation; records: Records; readAt: number }> {
+  const { volumeID, migration, finalizing, bracketOnly } = assignment
+  const readAt = clock.monotonic()
+  const [journalLease, fenceLease] = await Promise.all([leases.get(journalName(volumeID)), leases.get(FENCE_NAME)])
+  const journal = journalLease === undefined ? undefined : decodeJournal(journalLease.data)
+  const fence = fenceLease === undefined ? {} : decodeFence(fenceLease.data)
+  // Whether the fence may be taken is decided from everything.
+  const opens = isActive(journal) ? journal?.phase !== 'WaitingSync' : migration !== undefined
+  const begins = opens && (fence.volume !== volumeID || !isActive(journal))
+  const [volume, pools, nodes, capabilities, journals, volumes] = await Promise.all([
+    mayastor.volume(volumeID),
+    mayastor.pools(),
+    mayastor.nodes(),
+    mayastor.capabilities(),
+    begins ? readJournals(leases) : [],
+    begins ? mayastor.volumes() : [],
+  ])
+  const view: View = {
+    volume,
+    pools: new Map(pools.map((pool) => [pool.id, pool])),
+    nodes: new Map(nodes.map((node) => [node.id, node])),
+    capabilities,
+  }
+  return {
+    readAt,
+    records: { journal: journalLease, fence: fenceLease },
+    situation: {
+      ...assignment,
+      now: clock.now(),
+      cancel: !bracketOnly && (finalizing || migration?.id !== journal?.id),
+      journal,
+      fence,
+      view,
+      journals,
+      volumes,
+    },
+  }
+}
+
+/** Every journal of the operator, live. */
+export async function readJournals(leases: LeaseStore): Promise<readonly Journal[]> {
+  return (await leases.list()).filter((lease) => isJournalName(lease.name)).map((lease) => decodeJournal(lease.data))
+}
+
+/** Swaps the record a step without a call is about; false when somebody else was first. */
+async function write(
+  deps: ActDeps,
+  situation: Situation,
+  records: Records,
+  step: Exclude<Step, { kind: 'rest' | 'wait' | 'call' }>,
+): Promise<boolean> {
+  switch (step.kind) {
+    case 'note': {
+      if ((await swapJournal(deps, step.journal, records.journal)) === 'conflict') return false
+      if (isActive(situation.journal) && !isActive(step.journal)) deps.observer.ended(step.journal)
+      return true
+    }
+    case 'takeFence':
+    case 'intend':
+      return (await swap(deps, FENCE_NAME, encode(step.fence), records.fence)) !== 'conflict'
+    case 'releaseFence':
+      if (situation.fence.volume !== situation.volumeID) return false
+      return (await swap(deps, FENCE_NAME, encode({}), records.fence)) !== 'conflict'
+  }
+}
+
+/**
+ * Announces the call in the journal (in the fence, where there is none any more), sends it, and writes down a definite
+ * answer. An answer that is not definite leaves the announcement: from then on the call counts as sent.
+ */
+async function send(
+  deps: ActDeps,
+  { fence, volumeID }: Situation,
+  records: Records,
+  { journal, call }: Extract<Step, { kind: 'call' }>,
+  readAt: number,
+): Promise<MayastorError | undefined> {
+  const { clock } = deps
+  const swapped =
+    journal === undefined
+      ? await swap(deps, FENCE_NAME, encode(fence), records.fence)
+      : await swapJournal(deps, journal, records.journal)
+  const window = clock.monotonic() - readAt
+  if (swapped === 'conflict' || window > MAX_WINDOW_MS) return undefined
+  const failure = await request(deps.mayastor, volumeID, call).then(
+    () => undefined,
+    (error: unknown) => {
+      if (error instanceof MayastorError) return error
+      throw error
+    },
+  )
+  deps.observer.sent(call, window / 1000, failure)
+  if (failure !== undefined && failure.failure !== 'refused') return failure
+  if (journal === undefined) return failure
+  if (failure !== undefined && call.op === 'cordonPool' && isAlreadySo(call, failure)) {
+    await swap(deps, FENCE_NAME, encode(disown(fence, call.pool)), records.fence)
+  }
+  const { call: _, ...answered } = journal
+  const refused = failure !== undefined && !isAlreadySo(call, failure)
+  const note = refused && call.op === 'setReplicaCount' ? { ...answered, refused: failure?.message ?? '' } : answered
+  await swapJournal(deps, note, swapped)
+  return refused ? failure : undefined
+}
+
+function request(mayastor: MayastorClient, volume: string, call: MayastorCall): Promise<void> {
+  switch (call.op) {
+    case 'setReplicaCount':
+      return mayastor.setReplicaCount(volume, call.count)
+    case 'cordonPool':
+      return mayastor.cordonPool(call.pool)
+    case 'uncordonPool':
+      return mayastor.uncordonPool(call.pool)
+    case 'cordonNode':
+      return mayastor.cordonNode(call.node, call.label)
+    case 'uncordonNode':
+      return mayastor.uncordonNode(call.node, call.label)
+  }
+}
+
+/** Somebody else cordoned the pool between our read and our call: it is theirs. */
+function disown(fence: Fence, pool: string): Fence {
+  const { pools = [], foreign = [], ...intent } = fence.intent ?? {}
+  return {
+    ...fence,
+    intent: { ...intent, pools: pools.filter((entry) => entry.pool !== pool), foreign: [...foreign, pool] },
+  }
+}
+
+/** "It is so already": 422 for pool bits, 412 for node labels and a count that was reached. The next read decides. */
+function isAlreadySo(call: MayastorCall, { status, kind, details }: MayastorError): boolean {
+  if (call.op === 'setReplicaCount') return status === 412 && details?.includes('ReplicaCountAchieved') === true
+  return kind === 'AlreadyExists' || (status === 412 && call.op.endsWith('cordonNode'))
+}
+
+/** Renews the journal of a move that only waits, so that nobody takes it for abandoned. */
+async function heartbeat(deps: ActDeps, { journal, now }: Situation, records: Records): Promise<void> {
+  if (journal === undefined || !isActive(journal) || records.journal === undefined) return
+  if (now - records.journal.renewedAt >= HEARTBEAT_MS) await swapJournal(deps, journal, records.journal)
+}
+
+function swapJournal(deps: ActDeps, journal: Journal, stored: StoredLease | undefined) {
+  return swap(deps, journalName(journal.volume), encode(journal), stored)
+}
+
+async function swap(
+  { leases, clock, identity }: ActDeps,
+  name: string,
+  data: string,
+  stored: StoredLease | undefined,
+): Promise<StoredLease | 'conflict'> {
+  const record: LeaseRecord = { name, holder: identity, renewedAt: clock.now(), data }
+  return stored === undefined ? leases.create(record) : leases.replace(record, stored.version)
+}

@@ -1,0 +1,140 @@
+import type { Direction } from '../api/names.js'
+import type { ReplicaTopologyStatus } from '../api/replica-topology.js'
+import type { Move, PlacedReplica } from '../plan/moves.js'
+
+/**
+ * What is written down before anything is done: the journal of one volume's migration and the fence. Both are read
+ * live at the start of every step and compare-and-swapped before every write to Mayastor.
+ */
+
+export const FENCE_NAME = 'fence'
+const JOURNAL_PREFIX = 'move-'
+
+export const journalName = (volume: string): string => `${JOURNAL_PREFIX}${volume}`
+export const isJournalName = (name: string): boolean => name.startsWith(JOURNAL_PREFIX)
+
+/** Bump when a reader of the old form would do harm. */
+const FORMAT = 1
+
+/** `Preserved`: an extra replica is kept on purpose. `Ended`: a tombstone. */
+export type JournalPhase = 'ScalingUp' | 'WaitingSync' | 'ScalingDown' | 'Preserved' | 'Ended'
+
+/** A write to Mayastor. */
+export type MayastorCall =
+  | { readonly op: 'setReplicaCount'; readonly count: number }
+  | { readonly op: 'cordonPool' | 'uncordonPool'; readonly pool: string }
+  | { readonly op: 'cordonNode' | 'uncordonNode'; readonly node: string; readonly label: string }
+
+/** The replica being moved. Nodes are empty in a migration that was declined. */
+export interface CurrentMove extends Move {
+  readonly sourceNode: string
+  readonly targetNode: string
+  /** Uuid of the replica added for it, once it has been seen. */
+  readonly added?: string
+  /** Milliseconds since the epoch, as all times here. */
+  readonly startedAt: number
+}
+
+export interface Journal {
+  readonly volume: string
+  /** Name of the ReplicaTopology. */
+  readonly topology: string
+  readonly policy: string
+  readonly id: string
+  readonly direction: Direction
+  readonly phase: JournalPhase
+  /** N: the count before the move, or what a person set since. */
+  readonly count: number
+  readonly snapshots: number
+  /** Replicas of the volume when the current move began, less those Mayastor replaced since. */
+  readonly baseline: readonly PlacedReplica[]
+  readonly move: CurrentMove
+  /** Replicas still to move after the current one, in order. */
+  readonly queue: readonly Move[]
+  readonly candidatePools: readonly string[]
+  readonly replicasMoved: number
+  readonly replicasTotal: number
+  readonly timeoutMs: number
+  readonly hardTimeoutMs?: number
+  readonly cooldownMs: number
+  /** The policy's limit on concurrent migrations. */
+  readonly policyLimit: number
+  readonly promisedBytes: number
+  readonly startedAt: number
+  /** The newest maximum of what has been rebuilt, and when it was reached. */
+  readonly progress: { readonly percent: number; readonly at: number }
+  /** Since when the clocks of the move stand still. */
+  readonly pausedAt?: number
+  /** The first of the two readings that show the added replica synced. */
+  readonly reading?: { readonly at: number; readonly nexus: string }
+  /** ScalingDown: the replica to go; undefined where it is gone and only the count is to be lowered. */
+  readonly victim?: string
+  /** Set when the added replica is being removed again, with the end that follows. */
+  readonly undo?: { readonly phase: JournalEnd['phase']; readonly reason: string; readonly message: string }
+  /** The raise of the count was journalled. */
+  readonly growSentAt?: number
+  /** A removal was journalled: from here on the move only goes forward. */
+  readonly removalSentAt?: number
+  /** Mayastor's definite refusal of the last call. */
+  readonly refused?: string
+  /** A write whose outcome is not known. */
+  readonly call?: MayastorCall & { readonly sentAt: number }
+  readonly end?: JournalEnd
+  /** Attempts in a row that did not complete, up to and including this one. */
+  readonly attempts: number
+  readonly totals: ReplicaTopologyStatus['totals']
+}
+
+export interface JournalEnd {
+  readonly phase: 'Completed' | 'Aborted' | 'Failed'
+  readonly reason: string
+  readonly message: string
+  readonly at: number
+  /** A replica was added at some point: the cooldown counts. */
+  readonly started: boolean
+}
+
+export interface Fence {
+  /** The volume whose move holds it; undefined: free. */
+  readonly volume?: string
+  readonly openedAt?: number
+  /** Written before the first cordon: what this bracket may set in Mayastor. */
+  readonly intent?: FenceIntent
+}
+
+export interface FenceIntent {
+  /** Pools we cordon, with the other bits each had before. */
+  readonly pools: readonly { readonly pool: string; readonly otherBits: string }[]
+  /** Pools whose `replicas` bit was set by somebody else; never touched. */
+  readonly foreign: readonly string[]
+  /** The node we put our label on. */
+  readonly label?: { readonly node: string; readonly label: string }
+}
+
+export const isActive = (journal: Pick<Journal, 'phase'> | undefined): boolean =>
+  journal !== undefined && journal.phase !== 'Ended'
+
+/** Ordinal at the end of a migration id; 0 where it has none. */
+export function ordinal(id: string): number {
+  const value = Number(id.slice(id.lastIndexOf('-') + 1))
+  return Number.isSafeInteger(value) && value > 0 ? value : 0
+}
+
+export const encode = (record: Journal | Fence): string => JSON.stringify({ format: FORMAT, ...record })
+
+/** Throws where a record is damaged or of a newer format: then nothing may be done on its behalf. */
+export function decodeJournal(data: string): Journal {
+  const record = decode(data) as unknown as Journal
+  if (typeof record.volume !== 'string' || typeof record.id !== 'string' || typeof record.phase !== 'string') {
+    throw new Error('the journal lacks volume, id or phase')
+  }
+  return record
+}
+
+export const decodeFence = (data: string): Fence => decode(data) as Fence
+
+function decode(data: string): Record<string, unknown> {
+  const { format, ...record } = JSON.parse(data) as Record<string, unknown>
+  if (format !== FORMAT) throw new Error(`the record has format ${String(format)}, this version reads ${FORMAT}`)
+  return record
+}

@@ -1,0 +1,193 @@
+import type { Capabilities, MayastorNode, MayastorPool, MayastorReplica, MayastorVolume } from '../api/mayastor.js'
+import { NODE_LABEL_PREFIX, ZONE_LABEL } from '../api/names.js'
+import type { DecisionReason } from '../api/reasons.js'
+import type { CandidatePool, PlacedReplica } from '../plan/moves.js'
+import { fits, RESERVE_RATIO, UNDO_RATIO, type VolumeSize } from '../plan/pool-fit.js'
+import { isActive, type Journal } from './journal.js'
+
+/** Mayastor as one step reads it. */
+export interface View {
+  /** Undefined: Mayastor knows no such volume. */
+  readonly volume: MayastorVolume | undefined
+  readonly pools: ReadonlyMap<string, MayastorPool>
+  readonly nodes: ReadonlyMap<string, MayastorNode>
+  readonly capabilities: Capabilities
+}
+
+export interface Refusal {
+  readonly reason: DecisionReason
+  readonly message: string
+}
+
+type Check = (volume: MayastorVolume, view: View) => Refusal | undefined
+
+/** What would refuse a move of the volume, whatever the target. In the order people read them. */
+const VOLUME_CHECKS: readonly Check[] = [
+  (_, { capabilities }) =>
+    capabilities.poolCordon
+      ? undefined
+      : refuse('MayastorTooOld', 'Mayastor serves no pool cordon; 2.10 or newer is needed to place a replica'),
+  (_, { nodes }) => {
+    const versions = [...new Set([...nodes.values()].map((node) => node.version ?? 'unknown'))].sort()
+    return versions.length > 1
+      ? refuse('MixedVersions', `io-engine versions ${versions.join(', ')}: an upgrade is under way`)
+      : undefined
+  },
+  ({ published }) => (published ? undefined : refuse('Unpublished', 'a replica is only rebuilt while published')),
+  (volume) => {
+    const short = volume.replicas.filter((replica) => !replica.synced).map((replica) => replica.uuid)
+    if (volume.state !== 'Online') return refuse('VolumeNotHealthy', `the volume is ${volume.state}`)
+    if (short.length > 0) return refuse('VolumeNotHealthy', `replica ${short[0]} is not synced`)
+    const { numReplicas, replicas, target } = volume
+    return replicas.length === numReplicas && target?.state === 'Online' && target.children === numReplicas
+      ? undefined
+      : refuse('VolumeNotHealthy', `not every one of ${numReplicas} replicas is there and in the target`)
+  },
+  ({ operation, lifecycle }) =>
+    operation === undefined && lifecycle === 'Created'
+      ? undefined
+      : refuse('OperationRunning', `Mayastor is at work on the volume: ${operation ?? lifecycle}`),
+  ({ selfHeal }) => (selfHeal ? undefined : refuse('SelfHealOff', 'self-healing is off for the volume')),
+  ({ snapshots }) =>
+    snapshots > 0 ? refuse('Snapshots', 'snapshots live on the old pool and would stay there') : undefined,
+  ({ affinityGroup }) =>
+    affinityGroup === undefined ? undefined : refuse('AffinityGroup', `member of affinity group ${affinityGroup}`),
+  ({ replicas }, { nodes }) => {
+    const bad = replicas.map((replica) => replica.node).find((node) => !isOpen(nodes.get(node ?? '')))
+    return bad === undefined ? undefined : refuse('NodeCordoned', `node ${bad} is cordoned, draining or offline`)
+  },
+  ({ replicas }, { pools }) => {
+    const bad = replicas.map((replica) => replica.pool).find((pool) => pools.get(pool ?? '')?.draining)
+    return bad === undefined ? undefined : refuse('PoolDrain', `Mayastor is draining pool ${bad}`)
+  },
+]
+
+/** Everything that refuses a move of the volume now; empty: nothing does. */
+export function volumeRefusals(view: View): readonly Refusal[] {
+  const { volume } = view
+  if (volume === undefined) return [refuse('VolumeGone', 'Mayastor knows no such volume')]
+  return VOLUME_CHECKS.flatMap((check) => check(volume, view) ?? [])
+}
+
+/** What refuses `pool` as a target for one more replica of the volume; undefined: nothing does. */
+export function poolRefusal(
+  volume: MayastorVolume,
+  pool: MayastorPool | undefined,
+  view: View,
+  promisedBytes: number,
+): Refusal | undefined {
+  if (pool === undefined) return refuse('NoFittingPool', 'Mayastor knows no such pool')
+  const { id } = pool
+  if (pool.status !== 'Online') return refuse('NoFittingPool', `pool ${id} is ${pool.status}`)
+  if (pool.draining) return refuse('PoolDrain', `Mayastor is draining pool ${id}`)
+  const node = view.nodes.get(pool.node)
+  if (!isOpen(node)) return refuse('NodeCordoned', `node ${pool.node} of pool ${id} is cordoned, draining or offline`)
+  if (!topologyAllows(volume, pool, node)) {
+    return refuse('VolumeTopology', `pool ${id} does not satisfy the topology the volume was created with`)
+  }
+  if (volume.encrypted !== undefined && pool.encrypted !== undefined && volume.encrypted !== pool.encrypted) {
+    return refuse('Encryption', `pool ${id} differs from the volume in encryption`)
+  }
+  if (volume.clusterSize !== undefined && pool.clusterSize !== undefined && volume.clusterSize !== pool.clusterSize) {
+    return refuse('ClusterSize', `pool ${id} has another cluster size than the volume`)
+  }
+  const { capacityBytes, usedBytes, committedBytes } = pool
+  const room = { capacityBytes, freeBytes: capacityBytes - usedBytes, promisedBytes, committedBytes }
+  return fits(sizeOf(volume), room)
+    ? undefined
+    : refuse('NoFittingPool', `pool ${id} has no room for the volume beside its ${RESERVE_RATIO * 100} % reserve`)
+}
+
+/** Why no move may begin anywhere: the fence would keep Mayastor from healing what is named here. */
+export function clusterRefusal(
+  view: View,
+  volumes: readonly MayastorVolume[],
+  journals: readonly Journal[],
+): Refusal | undefined {
+  // While we move a volume its count is one too high.
+  const wanted = new Map(journals.filter(isActive).map(({ volume, count }) => [volume, count]))
+  const offline = [...view.nodes.values()].find((node) => !node.online)
+  if (offline !== undefined) return refuse('ClusterDegraded', `node ${offline.id} is offline`)
+  const short = volumes.find((volume) => {
+    const online = volume.replicas.filter((replica) => replica.state === 'Online').length
+    return online < (wanted.get(volume.uuid) ?? volume.numReplicas)
+  })
+  return short === undefined
+    ? undefined
+    : refuse('ClusterDegraded', `volume ${short.uuid} is short of replicas and Mayastor may be healing it`)
+}
+
+/** Below half the reserve a pool is filling up and a rebuild onto it is undone. */
+export function isFilling(pool: MayastorPool): boolean {
+  return pool.capacityBytes > 0 && pool.capacityBytes - pool.usedBytes < UNDO_RATIO * pool.capacityBytes
+}
+
+/** Online, and neither cordoned nor draining. A label of ours is on a node for seconds only, and does not count. */
+export function isOpen(node: MayastorNode | undefined): boolean {
+  return node?.online === true && !isCordoned(node)
+}
+
+/** Cordoned or draining by somebody else than this operator. */
+export function isCordoned(node: MayastorNode | undefined): boolean {
+  return (
+    node !== undefined &&
+    (node.drainLabels.length > 0 || node.cordonLabels.some((label) => !label.startsWith(NODE_LABEL_PREFIX)))
+  )
+}
+
+export function sizeOf(volume: MayastorVolume): VolumeSize {
+  const allocatedBytes = Math.max(0, ...volume.replicas.map((replica) => replica.allocatedBytes))
+  return { sizeBytes: volume.sizeBytes, thin: volume.thin, allocatedBytes }
+}
+
+/** The replica as planning sees it. */
+export function placed(volume: MayastorVolume, replica: MayastorReplica, view: View): PlacedReplica {
+  return { replica: replica.uuid, ...place(volume, replica.pool ?? '', replica.node ?? '', view) }
+}
+
+/** The pool as planning sees it. */
+export function candidate(volume: MayastorVolume, pool: MayastorPool, view: View): CandidatePool {
+  return place(volume, pool.id, pool.node, view)
+}
+
+function place({ topology }: MayastorVolume, pool: string, node: string, view: View): CandidatePool {
+  // An exclusion without a value asks for replicas on nodes that differ in the label.
+  const [key] = Object.entries(topology.nodeExclusion).find(([, value]) => value === '') ?? []
+  const spread = key === undefined ? undefined : view.nodes.get(node)?.labels[key]
+  return { pool, node, zone: zoneOf(node, pool, view), spread }
+}
+
+export function zoneOf(node: string, pool: string, view: View): string | undefined {
+  return view.nodes.get(node)?.labels[ZONE_LABEL] ?? view.pools.get(pool)?.labels[ZONE_LABEL]
+}
+
+/** Nodes that may hold a replica, where the volume's topology restricts them. */
+export function eligibleNodes(volume: MayastorVolume, view: View): readonly string[] | undefined {
+  const { allowedNodes, nodeInclusion, nodeExclusion } = volume.topology
+  const rules = Object.keys(nodeInclusion).length + Object.keys(nodeExclusion).length
+  if (allowedNodes === undefined && rules === 0) return undefined
+  return [...view.nodes.values()].filter((node) => nodeAllowed(volume, node)).map((node) => node.id)
+}
+
+function topologyAllows(volume: MayastorVolume, pool: MayastorPool, node: MayastorNode | undefined): boolean {
+  return nodeAllowed(volume, node) && hasLabels(pool.labels, volume.topology.poolLabels)
+}
+
+function nodeAllowed(volume: MayastorVolume, node: MayastorNode | undefined): boolean {
+  if (node === undefined) return false
+  const { allowedNodes, nodeInclusion, nodeExclusion } = volume.topology
+  if (allowedNodes !== undefined && !allowedNodes.includes(node.id)) return false
+  const excluded = Object.entries(nodeExclusion).some(([key, value]) => value !== '' && node.labels[key] === value)
+  return !excluded && hasLabels(node.labels, nodeInclusion)
+}
+
+/** An empty wanted value asks for the key alone. */
+function hasLabels(labels: Readonly<Record<string, string>>, wanted: Readonly<Record<string, string>>): boolean {
+  return Object.entries(wanted).every(([key, value]) =>
+    value === '' ? labels[key] !== undefined : labels[key] === value,
+  )
+}
+
+function refuse(reason: DecisionReason, message: string): Refusal {
+  return { reason, message }
+}

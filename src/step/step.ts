@@ -1,0 +1,117 @@
+import type { MayastorVolume } from '../api/mayastor.js'
+import type { MigrationPhase } from '../api/names.js'
+import type { MigrationReason } from '../api/reasons.js'
+import type { Migration } from '../api/replica-topology.js'
+import type { Fence, Journal, JournalEnd, MayastorCall } from './journal.js'
+import type { View } from './preconditions.js'
+
+/** Everything one step is decided from. */
+export interface Situation {
+  /** Milliseconds since the epoch. */
+  readonly now: number
+  readonly volumeID: string
+  /** The migration the ReplicaTopology asks for. */
+  readonly migration: Migration | undefined
+  /** What runs is to end: withdrawn, finalizing, or abandoned by whoever drove it. */
+  readonly cancel: boolean
+  /** The ReplicaTopology is being deleted. */
+  readonly finalizing: boolean
+  /** Only resolve what is unresolved and close the bracket: whoever drove the move was silent, and may come back. */
+  readonly bracketOnly: boolean
+  /** Name of the ReplicaTopology and of the policy, for a new journal. */
+  readonly topology: string
+  readonly policy: string
+  readonly preservationMode: boolean
+  readonly dryRun: boolean
+  readonly journal: Journal | undefined
+  readonly fence: Fence
+  readonly view: View
+  /** Live journals of all volumes and Mayastor's list of volumes; read where a move may begin, else empty. */
+  readonly journals: readonly Journal[]
+  readonly volumes: readonly MayastorVolume[]
+  /** Migrations in the whole cluster at once. */
+  readonly clusterLimit: number
+  /** Totals status had, where no journal knows better. */
+  readonly totals: Journal['totals']
+}
+
+export interface Report {
+  readonly phase: MigrationPhase
+  readonly reason: MigrationReason
+  readonly message: string
+}
+
+/** The one thing to do next. Nothing but `call` reaches Mayastor. */
+export type Step =
+  /** Nothing runs and nothing is to begin. */
+  | { readonly kind: 'rest' }
+  | { readonly kind: 'wait'; readonly report: Report; readonly seconds: number }
+  | { readonly kind: 'takeFence'; readonly fence: Fence; readonly report: Report }
+  /** Writes what this bracket may set in Mayastor, before it is set. */
+  | { readonly kind: 'intend'; readonly fence: Fence; readonly report: Report }
+  | { readonly kind: 'releaseFence' }
+  /** Writes the journal and nothing else. */
+  | { readonly kind: 'note'; readonly journal: Journal }
+  /** Writes the journal with the call in it, then sends it. */
+  | {
+      readonly kind: 'call'
+      readonly journal: Journal | undefined
+      readonly call: MayastorCall
+      readonly report: Report
+    }
+
+/** Seconds until the next sync inside a bracket. */
+export const SOON = 1
+/** Seconds until the next try while the fence is another move's. */
+const QUEUE = 3
+
+/** Takes the fence, or waits while another move has it. */
+export function takeFence(journal: Journal | undefined, { fence, volumeID, now }: Situation): Step {
+  if (fence.volume !== undefined) {
+    const report = reportOf(journal, 'WaitingForFence', 'another move is changing placement; this one is next')
+    return { kind: 'wait', report, seconds: QUEUE }
+  }
+  const report = reportOf(journal, 'Started', 'preparing to change placement')
+  return { kind: 'takeFence', fence: { volume: volumeID, openedAt: now }, report }
+}
+
+/** Ends the migration: what is written is its tombstone. */
+export function end(
+  journal: Journal,
+  now: number,
+  phase: JournalEnd['phase'],
+  reason: MigrationReason,
+  message: string,
+): Step {
+  const { totals, attempts } = journal
+  const started = journal.replicasMoved > 0 || journal.move.added !== undefined
+  return {
+    kind: 'note',
+    journal: {
+      ...journal,
+      phase: 'Ended',
+      end: { phase, reason, message, at: now, started },
+      attempts: phase === 'Completed' ? 0 : attempts,
+      totals: {
+        succeeded: totals.succeeded + Number(phase === 'Completed'),
+        failed: totals.failed + Number(phase === 'Failed'),
+        aborted: totals.aborted + Number(phase === 'Aborted'),
+      },
+    },
+  }
+}
+
+export function wait(journal: Journal, reason: MigrationReason, message: string, seconds: number): Step {
+  return { kind: 'wait', report: reportOf(journal, reason, message), seconds }
+}
+
+export function reportOf(journal: Journal | undefined, reason: MigrationReason, message: string): Report {
+  return { phase: phaseOf(journal), reason, message }
+}
+
+/** The published word for where a migration stands. */
+export function phaseOf(journal: Journal | undefined): MigrationPhase {
+  if (journal === undefined) return 'Analyzing'
+  if (journal.phase === 'Preserved') return 'Completed'
+  return journal.phase === 'Ended' ? (journal.end?.phase ?? 'Failed') : journal.phase
+}

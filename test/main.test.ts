@@ -1,0 +1,224 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+
+const main = fileURLToPath(new URL('../src/main.js', import.meta.url))
+const json = { 'content-type': 'application/json' }
+
+/** Nothing of the machine's own configuration: no kubeconfig, no variables named as our options. */
+const clean = { PATH: process.env['PATH'] ?? '', HOME: '/nonexistent' }
+
+function start(t: Test, argv: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
+  const child = spawn(process.execPath, [main, ...argv], {
+    env: { ...clean, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  t.teardown(() => {
+    child.kill('SIGKILL')
+  })
+  return child
+}
+
+async function run(t: Test, argv: readonly string[], env?: NodeJS.ProcessEnv) {
+  const child = start(t, argv, env)
+  let stdout = ''
+  let stderr = ''
+  child.stdout?.setEncoding('utf8').on('data', (text) => {
+    stdout += text
+  })
+  child.stderr?.setEncoding('utf8').on('data', (text) => {
+    stderr += text
+  })
+  const [code] = await once(child, 'close')
+  return { code, stdout, stderr }
+}
+
+const anyPort = ['--metrics-addr=127.0.0.1:0', '--health-addr=127.0.0.1:0', '--hook-addr=127.0.0.1:0']
+
+/** Starts the operator and waits until it says that it is ready. */
+async function operator(t: Test, argv: readonly string[] = [], env: NodeJS.ProcessEnv = {}) {
+  const child = start(t, [...anyPort, '--log-json', ...argv], env)
+  const exited = once(child, 'exit')
+  const lines: Record<string, unknown>[] = []
+  if (child.stdout === null) throw new Error('no stdout')
+  const output = createInterface({ input: child.stdout })
+  const ready = await new Promise<Record<string, unknown>>((resolve, reject) => {
+    output.on('line', (text) => {
+      const line = JSON.parse(text)
+      lines.push(line)
+      if (line.msg === 'ready') resolve(line)
+    })
+    child.once('exit', (code) => reject(new Error(`exited with ${code}`)))
+  })
+  return {
+    child,
+    lines,
+    ready,
+    exited: async () => (await exited)[0] as number | null,
+    url: (server: 'hooks' | 'metrics' | 'health', path: string) => `http://${ready[server]}${path}`,
+  }
+}
+
+/** An API server that takes requests and never answers. */
+async function silentApiServer(t: Test): Promise<{ server: Server; kubeconfig: string }> {
+  const server = createServer(() => {})
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  const { port } = server.address() as AddressInfo
+  const config = {
+    apiVersion: 'v1',
+    kind: 'Config',
+    clusters: [{ name: 'c', cluster: { server: `http://127.0.0.1:${port}`, 'insecure-skip-tls-verify': true } }],
+    users: [{ name: 'u', user: {} }],
+    contexts: [{ name: 'x', context: { cluster: 'c', user: 'u' } }],
+    'current-context': 'x',
+  }
+  const dir = t.testdir({ config: JSON.stringify(config) })
+  return { server, kubeconfig: `${dir}/config` }
+}
+
+t.test('help and version', async (t) => {
+  const help = await run(t, ['--help'])
+  t.equal(help.code, 0)
+  t.match(help.stdout, /^Usage: smart-storage-operator \[options\]/)
+  t.equal(help.stderr, '')
+  const version = await run(t, ['--version'])
+  t.equal(version.code, 0)
+  t.match(version.stdout, /^\d+\.\d+\.\d+\n$/)
+  t.equal(version.stderr, '')
+})
+
+t.test('a configuration that cannot be used: exit code 2 and one line', async (t) => {
+  const cases: { argv?: string[]; env?: NodeJS.ProcessEnv; line: string }[] = [
+    {
+      argv: ['--dry-run=perhaps'],
+      line: 'error: option --dry-run: expected true or false, got "perhaps"',
+    },
+    {
+      env: { MAX_CONCURRENT_MIGRATIONS: 'two' },
+      line:
+        'error: environment variable MAX_CONCURRENT_MIGRATIONS (option --max-concurrent-migrations): ' +
+        'expected a whole number from 1 to 1000, got "two"',
+    },
+    { argv: ['--nonsense'], line: "error: unknown option '--nonsense'" },
+    { argv: ['serve'], line: 'error: unexpected argument "serve"; see --help' },
+  ]
+  for (const { argv = [], env, line } of cases) {
+    const { code, stdout, stderr } = await run(t, argv, env)
+    t.equal(code, 2, line)
+    t.equal(stderr, `${line}\n`)
+    t.equal(stdout, '')
+  }
+})
+
+t.test('a port in use: exit code 1 and one line', async (t) => {
+  const server = createServer().listen(0, '127.0.0.1')
+  t.teardown(() => server.close())
+  await once(server, 'listening')
+  const address = `127.0.0.1:${(server.address() as AddressInfo).port}`
+  for (const option of ['metrics-addr', 'health-addr', 'hook-addr']) {
+    const { code, stderr } = await run(t, [...anyPort, `--${option}=${address}`])
+    t.equal(code, 1, option)
+    t.equal(stderr, `error: option --${option}: cannot listen on ${address}: the address is already in use\n`)
+  }
+})
+
+t.test('serves, and stops when asked', async (t) => {
+  const startedMs = performance.now()
+  const { child, url, exited, ready, lines } = await operator(t)
+  const readyz = await fetch(url('health', '/readyz'))
+  t.comment(`${Math.round(performance.now() - startedMs)} ms from spawn to a 200 on /readyz`)
+  t.equal(readyz.status, 200)
+  t.match(await readyz.json(), { status: 'ready', dependencies: {} })
+  t.match(ready, { level: 'info', version: /^\d/, time: /^\d{4}-/ })
+  t.equal((await fetch(url('health', '/healthz'))).status, 200)
+  const customize = await fetch(url('hooks', '/hooks/storage-policy/customize'), {
+    method: 'POST',
+    headers: json,
+    body: JSON.stringify({ parent: { metadata: { name: 'gold', uid: 'u' }, spec: {} } }),
+  })
+  t.equal(customize.status, 200)
+  t.match(await customize.json(), { relatedResources: Array })
+  const metrics = await (await fetch(url('metrics', '/metrics'))).text()
+  t.match(metrics, 'storage_operator_reconcile_total{hook="storage-policy/customize",outcome="success"} 1')
+  t.match(metrics, 'storage_operator_active_migrations 0')
+  t.match(metrics, 'process_cpu_seconds_total')
+  child.kill('SIGTERM')
+  t.equal(await exited(), 0)
+  t.equal(lines.at(-1)?.['msg'], 'stopped')
+})
+
+t.test('a policy is decided in the worker, and bad input keeps its status', async (t) => {
+  const { child, url, exited } = await operator(t, ['--diskpool-api-version=openebs.io/v1beta2'])
+  const options = { method: 'POST', headers: json }
+  const sync = await fetch(url('hooks', '/hooks/storage-policy/sync'), { ...options, body: '{"parent":7}' })
+  t.equal(sync.status, 400)
+  t.strictSame(await sync.json(), { error: 'the request has no parent' })
+  const customize = await fetch(url('hooks', '/hooks/storage-policy/customize'), { ...options, body: '{"parent":{}}' })
+  t.match(await customize.text(), '"openebs.io/v1beta2"')
+  child.kill('SIGINT')
+  t.equal(await exited(), 0)
+})
+
+for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  t.test(`${signal} while a call is running: it is finished first`, async (t) => {
+    const { kubeconfig } = await silentApiServer(t)
+    const { child, url, exited, lines } = await operator(t, [], { KUBECONFIG: kubeconfig })
+    // Waits 2 s for the API server to say which DiskPools it serves.
+    const call = fetch(url('hooks', '/hooks/storage-policy/customize'), {
+      method: 'POST',
+      headers: json,
+      body: '{"parent":{}}',
+    })
+    await new Promise((resolve) => setTimeout(resolve, 1_000))
+    child.kill(signal)
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    const readyz = await fetch(url('health', '/readyz'))
+    t.equal(readyz.status, 503)
+    t.match(await readyz.json(), { status: 'stopping' })
+    t.equal((await fetch(url('health', '/healthz'))).status, 200)
+    await t.rejects(fetch(url('hooks', '/hooks/storage-policy/customize'), { method: 'POST' }), 'nothing new')
+    t.equal((await call).status, 200)
+    t.equal(await exited(), 0)
+    t.equal(lines.at(-1)?.['msg'], 'stopped')
+  })
+}
+
+t.test('a second signal does not wait', async (t) => {
+  const { kubeconfig } = await silentApiServer(t)
+  const { child, url, exited } = await operator(t, [], { KUBECONFIG: kubeconfig })
+  const options = { method: 'POST', headers: json, body: '{"parent":{}}' }
+  const call = fetch(url('hooks', '/hooks/storage-policy/customize'), options).then(
+    () => 'answered',
+    () => 'cut',
+  )
+  await new Promise((resolve) => setTimeout(resolve, 1_000))
+  child.kill('SIGTERM')
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  child.kill('SIGTERM')
+  t.equal(await exited(), 1)
+  t.equal(await call, 'cut')
+})
+
+t.test('logs for people by default', async (t) => {
+  const child = start(t, anyPort)
+  let output = ''
+  let told = false
+  child.stdout?.setEncoding('utf8').on('data', (text) => {
+    output += text
+    if (told || !output.includes(' ready ')) return
+    told = true
+    child.kill('SIGTERM')
+  })
+  const [code] = await once(child, 'close')
+  t.equal(code, 0)
+  t.match(output, /^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\] INFO: /)
+})

@@ -1,0 +1,824 @@
+import t from 'tap'
+import type { Fence, Journal } from '../../src/step/journal.js'
+import { nextStep } from '../../src/step/next-step.js'
+import type { Situation, Step } from '../../src/step/step.js'
+import {
+  cordoned,
+  ID,
+  journal,
+  migration,
+  NOW,
+  node,
+  pool,
+  rebuilding,
+  replica,
+  situation,
+  VOLUME,
+  view,
+  volume,
+} from './builders.js'
+
+const MINUTE = 60_000
+const mine: Fence = { volume: VOLUME, openedAt: NOW }
+const label = { node: 'node-1', label: `tier-move-${ID}` }
+const others = ['sata-3', 'sata-4', 'nvme-4']
+const intent = { pools: others.map((name) => ({ pool: name, otherBits: '' })), foreign: [] }
+const fenced: Fence = { ...mine, intent }
+const grown = [replica('a', 'sata-1'), replica('b', 'sata-2'), replica('new', 'nvme-3')]
+const growing = [replica('a', 'sata-1'), replica('b', 'sata-2'), rebuilding('new', 'nvme-3')]
+const move = { ...journal().move, added: 'new' }
+const waiting = journal({ phase: 'WaitingSync', move })
+const confirmed = { reading: { at: NOW, nexus: 'nexus-1' } }
+const shrinking = journal({ phase: 'ScalingDown', move, victim: 'a' })
+const sent = { ...shrinking, removalSentAt: NOW }
+const undoing = journal({
+  phase: 'ScalingDown',
+  move,
+  victim: 'new',
+  undo: { phase: 'Aborted', reason: 'NoProgress', message: 'no progress' },
+})
+const marked = { nodes: [node('node-1', { cordonLabels: [label.label] })] }
+const labelled: Fence = { ...mine, intent: { pools: [], foreign: [], label } }
+
+/** What a step amounts to, in one line: its kind, and the part of it that matters. */
+function brief(step: Step): string {
+  switch (step.kind) {
+    case 'wait':
+      return `wait ${step.report.reason}`
+    case 'note':
+      return `note ${describe(step.journal)}`
+    case 'call':
+      return `call ${Object.values(step.call).join(' ')}`
+    case 'intend': {
+      const { pools = [], label } = step.fence.intent ?? {}
+      return `intend ${[...pools.map((entry) => entry.pool), label?.node].filter(Boolean).join(' ')}`
+    }
+    default:
+      return step.kind
+  }
+}
+
+function describe({ phase, end, victim, undo, move, count }: Journal): string {
+  if (end !== undefined) return `${end.phase} ${end.reason}${end.started ? '' : ' (declined)'}`
+  const detail = phase === 'ScalingDown' ? (victim ?? 'count only') : (move.added ?? move.targetPool)
+  return [phase, detail, undo?.reason, count === 2 ? undefined : `of ${count}`].filter(Boolean).join(' ')
+}
+
+interface Case {
+  readonly name: string
+  readonly at: Partial<Situation>
+  readonly want: string
+}
+
+const cases: Record<string, readonly Case[]> = {
+  beginning: [
+    { name: 'nothing wanted', at: { migration: undefined }, want: 'rest' },
+    { name: 'wanted: takes the fence first', at: {}, want: 'takeFence' },
+    { name: 'the fence is another move’s', at: { fence: { volume: 'other' } }, want: 'wait WaitingForFence' },
+    { name: 'fence taken: admitted', at: { fence: mine }, want: 'note ScalingUp nvme-3' },
+    { name: 'finalizing', at: { finalizing: true, migration: undefined }, want: 'rest' },
+    { name: 'its tombstone is there', at: { journal: journal({ phase: 'Ended' }) }, want: 'rest' },
+    {
+      name: 'a late request for an earlier id',
+      at: { journal: journal({ phase: 'Ended', id: `${VOLUME}-7` }) },
+      want: 'rest',
+    },
+    {
+      name: 'the next id after a tombstone',
+      at: { journal: journal({ phase: 'Ended' }), migration: { ...migration, id: `${VOLUME}-2` } },
+      want: 'takeFence',
+    },
+    {
+      name: 'rests with the fence in hand: gives it back',
+      at: { migration: undefined, fence: mine },
+      want: 'releaseFence',
+    },
+    { name: 'dry run', at: { dryRun: true }, want: 'note Aborted DryRun (declined)' },
+    {
+      name: 'no pool cordon',
+      at: { view: view({ poolCordon: false }) },
+      want: 'note Aborted MayastorTooOld (declined)',
+    },
+    { name: 'volume gone', at: { view: view({ volume: 'gone' }) }, want: 'note Aborted VolumeGone (declined)' },
+    {
+      name: 'mixed versions',
+      at: { view: view({ nodes: [node('node-4', { version: '2.11.0' })] }) },
+      want: 'note Aborted MixedVersions (declined)',
+    },
+    {
+      name: 'unpublished',
+      at: { view: view({ volume: { published: false } }) },
+      want: 'note Aborted Unpublished (declined)',
+    },
+    {
+      name: 'a replica is not synced',
+      at: { view: view({ volume: { replicas: [replica('a', 'sata-1'), rebuilding('b', 'sata-2')] } }) },
+      want: 'note Aborted VolumeNotHealthy (declined)',
+    },
+    {
+      name: 'fewer replicas than the count',
+      at: { view: view({ volume: { replicas: [replica('a', 'sata-1')], numReplicas: 2 } }) },
+      want: 'note Aborted VolumeNotHealthy (declined)',
+    },
+    {
+      name: 'an operation runs',
+      at: { view: view({ volume: { operation: 'Resize' } }) },
+      want: 'note Aborted OperationRunning (declined)',
+    },
+    {
+      name: 'self-heal off',
+      at: { view: view({ volume: { selfHeal: false } }) },
+      want: 'note Aborted SelfHealOff (declined)',
+    },
+    { name: 'snapshots', at: { view: view({ volume: { snapshots: 1 } }) }, want: 'note Aborted Snapshots (declined)' },
+    {
+      name: 'affinity group',
+      at: { view: view({ volume: { affinityGroup: 'ns/set' } }) },
+      want: 'note Aborted AffinityGroup (declined)',
+    },
+    {
+      name: 'a node of the volume is cordoned',
+      at: { view: view({ nodes: [node('node-2', { cordonLabels: ['maintenance'] })] }) },
+      want: 'note Aborted NodeCordoned (declined)',
+    },
+    {
+      name: 'a node of the volume carries a label of ours',
+      at: { view: view({ nodes: [node('node-2', { cordonLabels: ['tier-move-x'] })] }) },
+      want: 'takeFence',
+    },
+    {
+      name: 'a pool of the volume is draining',
+      at: { view: view({ pools: [pool('sata-1', { draining: true })] }) },
+      want: 'note Aborted PoolDrain (declined)',
+    },
+    {
+      name: 'a node elsewhere is offline',
+      at: { view: view({ nodes: [node('node-4', { online: false })] }) },
+      want: 'note Aborted ClusterDegraded (declined)',
+    },
+    {
+      name: 'another volume is short of replicas',
+      at: { volumes: [volume({ uuid: 'other', replicas: [replica('x', 'sata-3')], numReplicas: 2 })] },
+      want: 'note Aborted ClusterDegraded (declined)',
+    },
+    {
+      name: 'another volume has the replica too few that we are adding',
+      at: {
+        volumes: [volume({ uuid: 'other', replicas: [replica('x', 'sata-3')], numReplicas: 2 })],
+        journals: [journal({ volume: 'other', policy: 'another', count: 1 })],
+      },
+      want: 'takeFence',
+    },
+    {
+      name: 'the cluster’s slots are taken',
+      at: { journals: [journal({ volume: 'x', policy: 'p' }), journal({ volume: 'y', policy: 'q' })] },
+      want: 'note Aborted NoSlot (declined)',
+    },
+    {
+      name: 'the policy’s slots are taken',
+      at: { clusterLimit: 9, journals: [journal({ volume: 'x' }), journal({ volume: 'y' })] },
+      want: 'note Aborted NoSlot (declined)',
+    },
+    {
+      name: 'a preserved pair and a tombstone hold no slot',
+      at: { journals: [journal({ volume: 'x', phase: 'Preserved' }), journal({ volume: 'y', phase: 'Ended' })] },
+      want: 'takeFence',
+    },
+    {
+      name: 'the target is cordoned: another candidate is taken',
+      at: { fence: mine, view: view({ pools: [cordoned('nvme-3')] }) },
+      want: 'note ScalingUp nvme-4',
+    },
+    {
+      name: 'replicas are to be spread over racks: a node in a rack of its own is taken',
+      at: {
+        fence: mine,
+        view: view({
+          volume: { topology: { ...volume().topology, nodeExclusion: { rack: '' } } },
+          nodes: ['x', 'y', 'y', 'z'].map((rack, index) => node(`node-${index + 1}`, { labels: { rack } })),
+        }),
+      },
+      want: 'note ScalingUp nvme-4',
+    },
+    {
+      name: 'no candidate has room',
+      at: {
+        fence: mine,
+        view: view({ pools: [1, 2, 3, 4].map((i) => pool(`nvme-${i}`, { usedBytes: 85 * 1024 ** 3 })) }),
+      },
+      want: 'note Aborted NoFittingPool (declined)',
+    },
+    {
+      name: 'what another move has allocated already is not taken off twice',
+      at: {
+        fence: mine,
+        clusterLimit: 9,
+        volumes: [volume({ uuid: 'x', replicas: [replica('x-new', 'nvme-3', { allocatedBytes: 40 * 1024 ** 3 })] })],
+        journals: [
+          journal({
+            volume: 'x',
+            policy: 'p',
+            count: 1,
+            queue: [],
+            move: { ...move, added: 'x-new' },
+            promisedBytes: 65 * 1024 ** 3,
+          }),
+        ],
+      },
+      want: 'note ScalingUp nvme-3',
+    },
+    {
+      name: 'what other moves were promised is taken off',
+      at: {
+        fence: mine,
+        clusterLimit: 9,
+        journals: [journal({ volume: 'x', policy: 'p', queue: [], promisedBytes: 65 * 1024 ** 3 })],
+      },
+      want: 'note ScalingUp nvme-4',
+    },
+  ],
+  ScalingUp: [
+    { name: 'the fence was lost', at: { journal: journal() }, want: 'takeFence' },
+    {
+      name: 'writes what it will cordon first',
+      at: { journal: journal(), fence: mine },
+      want: 'intend sata-3 sata-4 nvme-4',
+    },
+    { name: 'cordons the first', at: { journal: journal(), fence: fenced }, want: 'call cordonPool sata-3' },
+    {
+      name: 'cordons the next',
+      at: { journal: journal(), fence: fenced, view: view({ pools: [cordoned('sata-3')] }) },
+      want: 'call cordonPool sata-4',
+    },
+    {
+      name: 'a pool that appeared while the fence is up',
+      at: {
+        journal: journal(),
+        fence: fenced,
+        view: view({ pools: [...others.map(cordoned), pool('sata-5')], nodes: [node('node-5')] }),
+      },
+      want: 'intend sata-3 sata-4 nvme-4 sata-5',
+    },
+    {
+      name: 'all others are cordoned: adds the replica',
+      at: { journal: journal(), fence: fenced, view: view({ pools: others.map(cordoned) }) },
+      want: 'call setReplicaCount 3',
+    },
+    {
+      name: 'an unresolved call: only reads',
+      at: {
+        now: NOW + 59_000,
+        journal: journal({ growSentAt: NOW, call: { op: 'setReplicaCount', count: 3, sentAt: NOW } }),
+        fence: fenced,
+      },
+      want: 'wait Unresolved',
+    },
+    {
+      name: 'an unresolved call while the operation runs, however long',
+      at: {
+        now: NOW + 10 * MINUTE,
+        journal: journal({ growSentAt: NOW, call: { op: 'setReplicaCount', count: 3, sentAt: NOW } }),
+        fence: fenced,
+        view: view({ volume: { operation: 'SetReplica' } }),
+      },
+      want: 'wait Unresolved',
+    },
+    {
+      name: 'an unresolved call whose effect shows',
+      at: {
+        journal: journal({ growSentAt: NOW, call: { op: 'setReplicaCount', count: 3, sentAt: NOW } }),
+        fence: fenced,
+        view: view({ volume: { replicas: growing } }),
+      },
+      want: 'note ScalingUp nvme-3',
+    },
+    {
+      name: 'the replica is there',
+      at: { journal: journal({ growSentAt: NOW }), fence: fenced, view: view({ volume: { replicas: growing } }) },
+      want: 'note WaitingSync new',
+    },
+    {
+      name: 'refused: uncordons before it ends',
+      at: { journal: journal({ refused: 'no' }), fence: fenced, view: view({ pools: others.map(cordoned) }) },
+      want: 'call uncordonPool sata-3',
+    },
+    {
+      name: 'refused and clean: gives the fence back',
+      at: { journal: journal({ refused: 'no' }), fence: fenced },
+      want: 'releaseFence',
+    },
+    {
+      name: 'refused, clean and released: ends',
+      at: { journal: journal({ refused: 'no' }) },
+      want: 'note Aborted GrowRefused (declined)',
+    },
+    {
+      name: 'cancelled before the replica was added',
+      at: { journal: journal(), cancel: true },
+      want: 'note Aborted Cancelled (declined)',
+    },
+    {
+      name: 'somebody else raised the count',
+      at: { journal: journal(), view: view({ volume: { replicas: growing } }) },
+      want: 'note Aborted CountChanged (declined)',
+    },
+    {
+      name: 'attaching failed: Mayastor removes the surplus',
+      at: { journal: journal({ growSentAt: NOW }), view: view({ volume: { replicas: growing, numReplicas: 2 } }) },
+      want: 'wait Growing',
+    },
+    {
+      name: 'the target does not fit any more: another candidate is taken',
+      at: { journal: journal(), view: view({ pools: [pool('nvme-3', { usedBytes: 95 * 1024 ** 3 })] }) },
+      want: 'note ScalingUp nvme-4',
+    },
+    {
+      name: 'no candidate fits: rests',
+      at: {
+        journal: journal(),
+        view: view({ pools: [1, 2, 3, 4].map((i) => pool(`nvme-${i}`, { usedBytes: 95 * 1024 ** 3 })) }),
+      },
+      want: 'wait Resting',
+    },
+    {
+      name: 'the target does not fit any more once the fence is taken: the bracket closes',
+      at: { journal: journal(), fence: mine, view: view({ pools: [pool('nvme-3', { usedBytes: 95 * 1024 ** 3 })] }) },
+      want: 'releaseFence',
+    },
+    {
+      name: 'the volume is not healthy any more: the bracket closes',
+      at: { journal: journal(), fence: mine, view: view({ volume: { state: 'Degraded' } }) },
+      want: 'releaseFence',
+    },
+    {
+      name: 'and the move rests',
+      at: { journal: journal(), view: view({ volume: { state: 'Degraded' } }) },
+      want: 'wait Resting',
+    },
+    {
+      name: 'for as long as the timeout',
+      at: { now: NOW + 31 * MINUTE, journal: journal(), view: view({ volume: { state: 'Degraded' } }) },
+      want: 'note Aborted PlacementChanged (declined)',
+    },
+    {
+      name: 'the volume is gone',
+      at: { journal: journal(), view: view({ volume: 'gone' }) },
+      want: 'note Failed VolumeGone (declined)',
+    },
+  ],
+  'closing the bracket': [
+    {
+      name: 'uncordons what we set, before anything else',
+      at: {
+        journal: waiting,
+        fence: fenced,
+        view: view({ volume: { replicas: growing }, pools: others.map(cordoned) }),
+      },
+      want: 'call uncordonPool sata-3',
+    },
+    {
+      name: 'leaves a pool that somebody else cordoned meanwhile',
+      at: {
+        journal: waiting,
+        fence: fenced,
+        view: view({
+          volume: { replicas: growing },
+          pools: [pool('sata-3', { cordon: { replicas: true, snapshots: false, restores: true, import: false } })],
+        }),
+      },
+      want: 'releaseFence',
+    },
+    {
+      name: 'leaves a pool that was cordoned before',
+      at: {
+        journal: waiting,
+        fence: { ...mine, intent: { pools: [], foreign: ['sata-3'] } },
+        view: view({ volume: { replicas: growing }, pools: [cordoned('sata-3')] }),
+      },
+      want: 'releaseFence',
+    },
+  ],
+  WaitingSync: [
+    {
+      name: 'rebuilding',
+      at: {
+        journal: { ...waiting, progress: { percent: 40, at: NOW } },
+        view: view({ volume: { replicas: growing } }),
+      },
+      want: 'wait Rebuilding',
+    },
+    {
+      name: 'progress is written down',
+      at: { journal: waiting, view: view({ volume: { replicas: growing } }) },
+      want: 'note WaitingSync new',
+    },
+    {
+      name: 'no progress for just the timeout',
+      at: {
+        now: NOW + 30 * MINUTE,
+        journal: { ...waiting, progress: { percent: 40, at: NOW } },
+        view: view({ volume: { replicas: growing } }),
+      },
+      want: 'wait Rebuilding',
+    },
+    {
+      name: 'no progress for longer: undone',
+      at: {
+        now: NOW + 30 * MINUTE + 1,
+        journal: { ...waiting, progress: { percent: 40, at: NOW } },
+        view: view({ volume: { replicas: growing } }),
+      },
+      want: 'note ScalingDown new NoProgress',
+    },
+    {
+      name: 'hard timeout',
+      at: {
+        now: NOW + 11 * MINUTE,
+        journal: { ...waiting, hardTimeoutMs: 10 * MINUTE, progress: { percent: 40, at: NOW + 10 * MINUTE } },
+        view: view({ volume: { replicas: growing } }),
+      },
+      want: 'note ScalingDown new HardTimeout',
+    },
+    {
+      name: 'cancelled: undone',
+      at: { journal: waiting, cancel: true, view: view({ volume: { replicas: growing } }) },
+      want: 'note ScalingDown new Cancelled',
+    },
+    {
+      name: 'the target pool fills up',
+      at: {
+        journal: waiting,
+        view: view({ volume: { replicas: growing }, pools: [pool('nvme-3', { usedBytes: 96 * 1024 ** 3 })] }),
+      },
+      want: 'note ScalingDown new TargetFilling',
+    },
+    {
+      name: 'on the wrong pool, though synced',
+      at: {
+        journal: waiting,
+        view: view({
+          volume: { replicas: [replica('a', 'sata-1'), replica('b', 'sata-2'), replica('new', 'sata-4')] },
+        }),
+      },
+      want: 'note ScalingDown new WrongPool',
+    },
+    {
+      name: 'the added replica is gone',
+      at: { journal: waiting, view: view({ volume: { replicas: grown.slice(0, 2), numReplicas: 3 } }) },
+      want: 'note ScalingDown count only TargetLost',
+    },
+    {
+      name: 'Mayastor replaced the added replica',
+      at: {
+        journal: waiting,
+        view: view({
+          volume: { replicas: [replica('a', 'sata-1'), replica('b', 'sata-2'), rebuilding('newer', 'nvme-3')] },
+        }),
+      },
+      want: 'note WaitingSync newer',
+    },
+    {
+      name: 'Mayastor replaced an original',
+      at: {
+        journal: waiting,
+        view: view({
+          volume: { replicas: [replica('a', 'sata-1'), rebuilding('b2', 'sata-2'), replica('new', 'nvme-3')] },
+        }),
+      },
+      want: 'note WaitingSync new',
+    },
+    {
+      name: 'the source left by itself',
+      at: { journal: waiting, view: view({ volume: { replicas: grown.slice(1), numReplicas: 3 } }) },
+      want: 'note ScalingDown count only',
+    },
+    {
+      name: 'unpublished: the clock stops',
+      at: { journal: waiting, view: view({ volume: { replicas: growing, published: false } }) },
+      want: 'note WaitingSync new',
+    },
+    {
+      name: 'and stays stopped',
+      at: {
+        now: NOW + 60 * MINUTE,
+        journal: { ...waiting, pausedAt: NOW },
+        view: view({ volume: { replicas: growing, published: false } }),
+      },
+      want: 'wait Resting',
+    },
+    {
+      name: 'first reading',
+      at: { journal: waiting, view: view({ volume: { replicas: grown } }) },
+      want: 'note WaitingSync new',
+    },
+    {
+      name: 'too early for the second',
+      at: { now: NOW + 29_999, journal: { ...waiting, ...confirmed }, view: view({ volume: { replicas: grown } }) },
+      want: 'wait ConfirmingSync',
+    },
+    {
+      name: 'second reading',
+      at: { now: NOW + 30_000, journal: { ...waiting, ...confirmed }, view: view({ volume: { replicas: grown } }) },
+      want: 'note ScalingDown a',
+    },
+    {
+      name: 'synced and cancelled: finished, not undone',
+      at: {
+        now: NOW + 30_000,
+        cancel: true,
+        journal: { ...waiting, ...confirmed },
+        view: view({ volume: { replicas: grown } }),
+      },
+      want: 'note ScalingDown a',
+    },
+    {
+      name: 'synced, but the timeout passed: finished, not undone',
+      at: {
+        now: NOW + 60 * MINUTE,
+        journal: { ...waiting, ...confirmed },
+        view: view({ volume: { replicas: grown } }),
+      },
+      want: 'note ScalingDown a',
+    },
+    {
+      name: 'preservation mode keeps the pair',
+      at: {
+        now: NOW + 30_000,
+        preservationMode: true,
+        journal: { ...waiting, ...confirmed },
+        view: view({ volume: { replicas: grown } }),
+      },
+      want: 'note Preserved new',
+    },
+    {
+      name: 'a person lowered the count and the added one went',
+      at: { journal: waiting, view: view() },
+      want: 'note Aborted CountChanged',
+    },
+    {
+      name: 'a person lowered the count and the source went',
+      at: {
+        journal: { ...waiting, queue: [] },
+        view: view({ volume: { replicas: [replica('b', 'sata-2'), replica('new', 'nvme-3')] } }),
+      },
+      want: 'note Completed AllReplicasMoved',
+    },
+    {
+      name: 'a person raised the count',
+      at: { journal: waiting, view: view({ volume: { replicas: [...growing, rebuilding('more', 'sata-4')] } }) },
+      want: 'note WaitingSync new of 3',
+    },
+  ],
+  ScalingDown: [
+    {
+      name: 'takes the fence',
+      at: { journal: shrinking, view: view({ volume: { replicas: grown } }) },
+      want: 'takeFence',
+    },
+    {
+      name: 'writes its label down',
+      at: { journal: shrinking, fence: mine, view: view({ volume: { replicas: grown } }) },
+      want: 'intend node-1',
+    },
+    {
+      name: 'labels the node',
+      at: { journal: shrinking, fence: labelled, view: view({ volume: { replicas: grown } }) },
+      want: `call cordonNode node-1 ${label.label}`,
+    },
+    {
+      name: 'lowers the count',
+      at: { journal: shrinking, fence: labelled, view: view({ volume: { replicas: grown }, ...marked }) },
+      want: 'call setReplicaCount 2',
+    },
+    {
+      name: 'one that stays is not synced',
+      at: {
+        journal: shrinking,
+        fence: labelled,
+        view: view({
+          volume: { replicas: [replica('a', 'sata-1'), replica('b', 'sata-2'), rebuilding('new', 'nvme-3')] },
+        }),
+      },
+      want: 'releaseFence',
+    },
+    {
+      name: 'and waits',
+      at: {
+        journal: shrinking,
+        view: view({
+          volume: { replicas: [replica('a', 'sata-1'), replica('b', 'sata-2'), rebuilding('new', 'nvme-3')] },
+        }),
+      },
+      want: 'wait ReplicasNotSynced',
+    },
+    {
+      name: 'another node was cordoned meanwhile',
+      at: {
+        journal: shrinking,
+        view: view({ volume: { replicas: grown }, nodes: [node('node-2', { cordonLabels: ['maintenance'] })] }),
+      },
+      want: 'wait Resting',
+    },
+    {
+      name: 'the source’s node is offline',
+      at: {
+        journal: shrinking,
+        view: view({ volume: { replicas: grown }, nodes: [node('node-1', { online: false })] }),
+      },
+      want: 'wait Resting',
+    },
+    {
+      name: 'unpublished',
+      at: { journal: shrinking, view: view({ volume: { replicas: grown, published: false } }) },
+      want: 'wait Resting',
+    },
+    {
+      name: 'a snapshot was taken',
+      at: { journal: shrinking, view: view({ volume: { replicas: grown, snapshots: 1 } }) },
+      want: 'note ScalingDown new SnapshotsChanged',
+    },
+    {
+      name: 'a snapshot was taken after the removal was sent: no way back',
+      at: { journal: sent, fence: labelled, view: view({ volume: { replicas: grown, snapshots: 1 }, ...marked }) },
+      want: 'call setReplicaCount 2',
+    },
+    {
+      name: 'cancelled after it was sent: goes on',
+      at: { journal: sent, cancel: true, fence: labelled, view: view({ volume: { replicas: grown }, ...marked }) },
+      want: 'call setReplicaCount 2',
+    },
+    {
+      name: 'the victim is gone, the count is not lowered: at once again, without a label',
+      at: { journal: sent, fence: mine, view: view({ volume: { replicas: grown.slice(1), numReplicas: 3 } }) },
+      want: 'call setReplicaCount 2',
+    },
+    {
+      name: 'Mayastor filled the gap: the filling is the surplus',
+      at: { journal: sent, view: view({ volume: { replicas: [...grown.slice(1), rebuilding('filler', 'sata-4')] } }) },
+      want: 'note ScalingDown filler',
+    },
+    {
+      name: 'the count is lowered, the surplus is still there: the label stays',
+      at: { journal: sent, fence: labelled, view: view({ volume: { replicas: grown, numReplicas: 2 }, ...marked }) },
+      want: 'wait Shrinking',
+    },
+    {
+      name: 'done: the label goes first',
+      at: { journal: sent, fence: labelled, view: view({ volume: { replicas: grown.slice(1) }, ...marked }) },
+      want: `call uncordonNode node-1 ${label.label}`,
+    },
+    {
+      name: 'then the fence',
+      at: { journal: sent, fence: labelled, view: view({ volume: { replicas: grown.slice(1) } }) },
+      want: 'releaseFence',
+    },
+    {
+      name: 'then the next replica',
+      at: { journal: sent, view: view({ volume: { replicas: grown.slice(1) } }) },
+      want: 'note ScalingUp nvme-4',
+    },
+    {
+      name: 'or the end',
+      at: { journal: { ...sent, queue: [] }, view: view({ volume: { replicas: grown.slice(1) } }) },
+      want: 'note Completed AllReplicasMoved',
+    },
+    {
+      name: 'cancelled: what is moved stays moved',
+      at: { journal: sent, cancel: true, view: view({ volume: { replicas: grown.slice(1) } }) },
+      want: 'note Aborted Cancelled',
+    },
+    {
+      name: 'the wrong one went',
+      at: { journal: sent, view: view({ volume: { replicas: [replica('a', 'sata-1'), replica('new', 'nvme-3')] } }) },
+      want: 'note Failed WrongRemoval',
+    },
+    {
+      name: 'refused: the bracket closes before another try',
+      at: { journal: { ...sent, refused: 'no' }, fence: mine, view: view({ volume: { replicas: grown } }) },
+      want: 'releaseFence',
+    },
+    {
+      name: 'undo labels the added replica’s node',
+      at: { journal: undoing, fence: mine, view: view({ volume: { replicas: growing } }) },
+      want: 'intend node-3',
+    },
+    { name: 'undone', at: { journal: undoing, view: view() }, want: 'note Aborted NoProgress' },
+    {
+      name: 'undo is not sent while an original is not synced',
+      at: {
+        journal: undoing,
+        view: view({
+          volume: { replicas: [replica('a', 'sata-1'), rebuilding('b', 'sata-2'), rebuilding('new', 'nvme-3')] },
+        }),
+      },
+      want: 'wait ReplicasNotSynced',
+    },
+  ],
+  Preserved: [
+    {
+      name: 'rests',
+      at: {
+        journal: { ...waiting, phase: 'Preserved' },
+        preservationMode: true,
+        migration: undefined,
+        cancel: true,
+        view: view({ volume: { replicas: grown } }),
+      },
+      want: 'rest',
+    },
+    {
+      name: 'leaving the mode completes the move',
+      at: {
+        journal: { ...waiting, phase: 'Preserved' },
+        migration: undefined,
+        view: view({ volume: { replicas: grown } }),
+      },
+      want: 'note ScalingDown a',
+    },
+    {
+      name: 'finalizing completes it too',
+      at: {
+        journal: { ...waiting, phase: 'Preserved' },
+        preservationMode: true,
+        finalizing: true,
+        migration: undefined,
+        view: view({ volume: { replicas: grown } }),
+      },
+      want: 'note ScalingDown a',
+    },
+    {
+      name: 'the reverse move removes the added replica',
+      at: {
+        journal: { ...waiting, phase: 'Preserved' },
+        preservationMode: true,
+        migration: { ...migration, id: `${VOLUME}-2`, direction: 'Demote' },
+        view: view({ volume: { replicas: grown } }),
+      },
+      want: 'note ScalingDown new AllReplicasMoved',
+    },
+  ],
+  'nobody drives the move': [
+    {
+      name: 'before the replica was added: the bracket closes',
+      at: { bracketOnly: true, journal: journal(), fence: fenced, view: view({ pools: [cordoned('sata-3')] }) },
+      want: 'call uncordonPool sata-3',
+    },
+    { name: 'and nothing more', at: { bracketOnly: true, journal: journal() }, want: 'wait Resting' },
+    {
+      name: 'after it was added: that is written down',
+      at: {
+        bracketOnly: true,
+        journal: journal({ growSentAt: NOW }),
+        fence: fenced,
+        view: view({ volume: { replicas: growing } }),
+      },
+      want: 'note WaitingSync new',
+    },
+    {
+      name: 'a rebuild is left alone',
+      at: { bracketOnly: true, journal: waiting, view: view({ volume: { replicas: growing } }) },
+      want: 'wait Resting',
+    },
+    {
+      name: 'a removal that was sent is finished',
+      at: { bracketOnly: true, journal: { ...sent, queue: [] }, view: view({ volume: { replicas: grown.slice(1) } }) },
+      want: 'note Completed AllReplicasMoved',
+    },
+  ],
+}
+
+for (const [phase, rows] of Object.entries(cases)) {
+  t.test(phase, async (t) => {
+    for (const { name, at, want } of rows) t.equal(brief(nextStep(situation(at))), want, name)
+  })
+}
+
+t.test('a refusal is not forgotten while the bracket closes', async (t) => {
+  const at = { journal: journal({ refused: 'no' }), fence: fenced, view: view({ pools: others.map(cordoned) }) }
+  t.match(nextStep(situation(at)), { kind: 'call', journal: { refused: 'no', call: { op: 'uncordonPool' } } })
+})
+
+t.test('a stopped clock is not counted', async (t) => {
+  const paused = { ...waiting, pausedAt: NOW + MINUTE }
+  const step = nextStep(
+    situation({ now: NOW + 61 * MINUTE, journal: paused, view: view({ volume: { replicas: growing } }) }),
+  )
+  t.match(step, { kind: 'note', journal: { pausedAt: undefined, progress: { at: NOW + 60 * MINUTE } } })
+})
+
+t.test('a target that moved needs two new readings', async (t) => {
+  const target = { node: 'node-2', nexus: 'nexus-2', state: 'Online', children: 3 }
+  const at = {
+    now: NOW + MINUTE,
+    journal: { ...waiting, ...confirmed },
+    view: view({ volume: { replicas: grown, target } }),
+  }
+  t.match(nextStep(situation(at)), { kind: 'note', journal: { reading: { at: NOW + MINUTE, nexus: 'nexus-2' } } })
+})
+
+t.test('ends are counted once, and a completed migration forgets failed attempts', async (t) => {
+  const step = nextStep(
+    situation({ journal: { ...sent, queue: [], attempts: 3 }, view: view({ volume: { replicas: grown.slice(1) } }) }),
+  )
+  t.match(step, { journal: { attempts: 0, totals: { succeeded: 1, failed: 0, aborted: 0 }, replicasMoved: 1 } })
+})
