@@ -1,0 +1,313 @@
+import { readFileSync } from 'node:fs'
+import { setImmediate } from 'node:timers/promises'
+import type { FastifyInstance } from 'fastify'
+import { type Logger, pino } from 'pino'
+import { parse } from 'yaml'
+import { API_VERSION, DEFAULT_DISKPOOL_API_VERSION, HOLD_LABEL, MAYASTOR_CSI_DRIVER } from '../api/names.js'
+import type { StoragePolicySpec } from '../api/storage-policy.js'
+import { formatTime } from '../api/time.js'
+import { type LeaseStore, memoryLeases } from '../clients/leases.js'
+import { type MayastorClient, mayastorClient } from '../clients/mayastor.js'
+import { prometheusClient } from '../clients/prometheus.js'
+import { customizePolicy, runPolicyHook } from '../decide/hook.js'
+import type { PolicyOptions } from '../decide/policy.js'
+import { createMetrics, type Metrics } from '../metrics.js'
+import { inlinePolicyHooks } from '../policy-pool.js'
+import { buildHookServer } from '../server.js'
+import { type TopologyHooks, topologyHooks } from '../step/drive.js'
+import { SimulatedClock } from './clock.js'
+import { type MayastorOptions, SimulatedMayastor } from './mayastor/index.js'
+import {
+  type CompositeController,
+  Metacontroller,
+  type MetacontrollerOptions,
+  ObjectStore,
+} from './metacontroller/index.js'
+import { EmbeddedPrometheus } from './prometheus/server.js'
+
+/**
+ * The whole loop in one process: the real hook server between a simulated Mayastor, a Metacontroller stand-in and a
+ * Prometheus stand-in, over real HTTP on loopback ports and on simulated time.
+ */
+
+const SCRAPE_MS = 30_000
+/** How often the DiskPool resources are brought up to date, as Mayastor's own operator does. */
+const POOL_STATUS_MS = 30_000
+/** Time that passes between two looks at a server that is being stopped. */
+const STOP_MS = 100
+const ROOT = new URL('../../../', import.meta.url)
+export const GIB = 1024 ** 3
+
+/** Operations per second of a volume at a time (milliseconds since the epoch); undefined: it exports no series. */
+export type Load = (atMs: number) => { readonly read: number; readonly write: number } | undefined
+
+export interface PoolOptions {
+  readonly name: string
+  readonly node: string
+  readonly capacityBytes: number
+  /** On the DiskPool, as `spec.topology.labelled`, and on the pool in Mayastor. */
+  readonly labels: Readonly<Record<string, string>>
+}
+
+export interface VolumeOptions {
+  readonly uuid: string
+  readonly sizeBytes: number
+  /** Pools of its replicas. */
+  readonly pools: readonly string[]
+  readonly storageClass: string
+  readonly load: Load
+  /** Default true. */
+  readonly published?: boolean
+  /** Default true, with half of the size allocated. */
+  readonly thin?: boolean
+  readonly allocatedBytes?: number
+  readonly snapshots?: number
+  /** The label that keeps a volume where it is. */
+  readonly heldByOwner?: boolean
+  /** Age of the persistent volume when it is added. Default one day. */
+  readonly ageMs?: number
+}
+
+export interface ClusterOptions {
+  /** Default 2026-01-01T00:00:00Z. */
+  readonly startMs?: number
+  readonly seed?: number
+  readonly options?: Partial<PolicyOptions>
+  readonly mayastor?: Partial<Omit<MayastorOptions, 'clock'>>
+  readonly staleness?: MetacontrollerOptions['staleness']
+  /** Default: silent. */
+  readonly log?: Logger
+}
+
+export class EmbeddedCluster {
+  readonly clock: SimulatedClock
+  readonly store: ObjectStore
+  readonly mayastor: SimulatedMayastor
+  readonly prometheus: EmbeddedPrometheus
+  readonly leases: LeaseStore = memoryLeases()
+  readonly metrics: Metrics = createMetrics({ version: 'embedded', runtime: false })
+  readonly #log: Logger
+  readonly #staleness: MetacontrollerOptions['staleness']
+  readonly #loads = new Map<string, Load>()
+  readonly #counters = new Map<string, { node: string; read: number; write: number }>()
+  #options: PolicyOptions
+  #metacontroller: Metacontroller | undefined
+  #client: MayastorClient | undefined
+  #topology: TopologyHooks | undefined
+  #server: FastifyInstance | undefined
+  #mayastorUrl = ''
+  #prometheusUrl = ''
+  #hookUrl = ''
+
+  constructor(cluster: ClusterOptions = {}) {
+    const { startMs = Date.UTC(2026, 0, 1), seed = 1, options = {}, mayastor = {} } = cluster
+    this.clock = new SimulatedClock(startMs)
+    this.#options = {
+      dryRun: false,
+      preservationMode: false,
+      maxConcurrentMigrations: 2,
+      migrationTimeoutMinutes: 30,
+      ...options,
+    }
+    this.store = new ObjectStore({ clock: this.clock, seed, schemas: crds() })
+    this.mayastor = new SimulatedMayastor({ seed, ...mayastor, clock: this.clock })
+    this.prometheus = new EmbeddedPrometheus({ clock: this.clock })
+    this.#log = cluster.log ?? pino({ level: 'silent' })
+    this.#staleness = cluster.staleness
+  }
+
+  get hookUrl(): string {
+    return this.#hookUrl
+  }
+
+  get metacontroller(): Metacontroller {
+    if (this.#metacontroller === undefined) throw new Error('the cluster has not been started')
+    return this.#metacontroller
+  }
+
+  addNode(id: string, labels: Readonly<Record<string, string>> = {}): void {
+    this.mayastor.addNode({ id, labels })
+  }
+
+  addPool({ name, node, capacityBytes, labels }: PoolOptions): void {
+    this.mayastor.addPool({ id: name, node, capacityBytes, labels })
+    this.store.seed({
+      apiVersion: DEFAULT_DISKPOOL_API_VERSION,
+      kind: 'DiskPool',
+      metadata: { name, namespace: 'openebs' },
+      spec: { node, disks: [`/dev/${name}`], topology: { labelled: labels } },
+    })
+  }
+
+  addVolume(volume: VolumeOptions): void {
+    const { uuid, sizeBytes, pools, storageClass, thin = true, published = true, ageMs = 86_400_000 } = volume
+    this.mayastor.createVolume({
+      uuid,
+      sizeBytes,
+      replicas: pools.map((pool) => ({ pool })),
+      thin,
+      allocatedBytes: volume.allocatedBytes ?? (thin ? sizeBytes / 2 : sizeBytes),
+      published,
+      snapshots: volume.snapshots ?? 0,
+    })
+    const name = `pvc-${uuid}`
+    const claim = { namespace: 'default', name: `data-${uuid}` }
+    this.store.seed({
+      apiVersion: 'v1',
+      kind: 'PersistentVolumeClaim',
+      metadata: { ...claim, ...(volume.heldByOwner ? { labels: { [HOLD_LABEL]: 'true' } } : {}) },
+      spec: { storageClassName: storageClass, volumeName: name },
+    })
+    this.store.seed({
+      apiVersion: 'v1',
+      kind: 'PersistentVolume',
+      metadata: { name, creationTimestamp: formatTime(this.clock.now() - ageMs) },
+      spec: {
+        storageClassName: storageClass,
+        capacity: { storage: String(sizeBytes) },
+        csi: { driver: MAYASTOR_CSI_DRIVER, volumeHandle: uuid },
+        claimRef: { kind: 'PersistentVolumeClaim', ...claim },
+      },
+    })
+    this.#loads.set(uuid, volume.load)
+  }
+
+  addPolicy(name: string, spec: Partial<StoragePolicySpec>): void {
+    this.store.create({
+      apiVersion: API_VERSION,
+      kind: 'StoragePolicy',
+      metadata: { name },
+      spec: {
+        nvmePoolSelector: { matchLabels: { tier: 'nvme' } },
+        sataPoolSelector: { matchLabels: { tier: 'sata' } },
+        ...spec,
+      },
+    })
+  }
+
+  /** Starts everything but Metacontroller, and lets `historyMs` of samples gather. */
+  async start(historyMs: number): Promise<void> {
+    this.#mayastorUrl = await this.mayastor.start()
+    this.#prometheusUrl = await this.prometheus.start()
+    this.#scrape()
+    this.#reportPools()
+    await this.startServer()
+    await this.run(historyMs)
+  }
+
+  /** Starts the controllers of manifests/, pointed at this cluster's hook server. */
+  startMetacontroller(): void {
+    this.#metacontroller = new Metacontroller({
+      clock: this.clock,
+      store: this.store,
+      controllers: ['storage-policy', 'replica-topology'].map((name) => manifest(`controllers/${name}.yaml`)),
+      baseUrl: this.#hookUrl,
+      ...(this.#staleness === undefined ? {} : { staleness: this.#staleness }),
+    })
+    this.#metacontroller.start()
+  }
+
+  /** Lets simulated time pass. */
+  async run(ms: number, stop?: () => boolean, pace?: (jumpMs: number) => Promise<void>): Promise<void> {
+    await this.clock.run(this.clock.now() + ms, stop, pace)
+  }
+
+  async stop(): Promise<void> {
+    await this.#metacontroller?.stop()
+    await this.stopServer()
+    await Promise.all([this.mayastor.stop(), this.prometheus.stop()])
+  }
+
+  /** Stops the hook server as SIGTERM does: calls under way finish, which takes simulated time. */
+  async stopServer(): Promise<void> {
+    let stopped = false
+    const closing = Promise.all([this.#topology?.loop.stop(), this.#server?.close()]).finally(() => {
+      stopped = true
+    })
+    while (!stopped) {
+      await this.run(STOP_MS, () => stopped)
+      await setImmediate()
+    }
+    await closing
+    await this.#client?.close()
+  }
+
+  /** Starts the hook server, at its old address where it had one; `options` replace those given before. */
+  async startServer(options: Partial<PolicyOptions> = {}): Promise<void> {
+    this.#options = { ...this.#options, ...options }
+    await this.#serve(this.#options)
+  }
+
+  async #serve(options: PolicyOptions): Promise<void> {
+    const { clock, leases, metrics } = this
+    const log = this.#log
+    this.#client = mayastorClient({ url: this.#mayastorUrl, clock: clock.forCallers() })
+    this.#topology = topologyHooks({
+      mayastor: this.#client,
+      leases,
+      clock,
+      log,
+      metrics,
+      options,
+      task: (work) => clock.task(work),
+    })
+    const prometheus = prometheusClient({ url: this.#prometheusUrl, clock: clock.forCallers() })
+    this.#server = buildHookServer({
+      log,
+      clock,
+      metrics,
+      policy: inlinePolicyHooks({ run: runPolicyHook, prometheus, clock, options }),
+      customize: async (body) => customizePolicy(body, DEFAULT_DISKPOOL_API_VERSION),
+      topology: this.#topology,
+    })
+    const port = this.#hookUrl === '' ? 0 : Number(new URL(this.#hookUrl).port)
+    this.#hookUrl = await this.#server.listen({ host: '127.0.0.1', port })
+    this.#topology.loop.start()
+  }
+
+  /** One scrape of every io-engine: counters grow by the load since the last one, and restart where a target moved. */
+  #scrape(): void {
+    const now = this.clock.now()
+    const series: { name: string; labels: Record<string, string>; value: number }[] = []
+    for (const [uuid, load] of this.#loads) {
+      const node = this.mayastor.truth.volumes.get(uuid)?.nexus?.node.id
+      const rate = load(now)
+      if (node === undefined || rate === undefined) continue
+      const before = this.#counters.get(uuid)
+      const counter = before?.node === node ? before : { node, read: 0, write: 0 }
+      counter.read += Math.round((rate.read * SCRAPE_MS) / 1000)
+      counter.write += Math.round((rate.write * SCRAPE_MS) / 1000)
+      this.#counters.set(uuid, counter)
+      const labels = { node, pv_name: `pvc-${uuid}` }
+      series.push({ name: 'volume_num_read_ops', labels, value: counter.read })
+      series.push({ name: 'volume_num_write_ops', labels, value: counter.write })
+    }
+    this.prometheus.scrape(now, series)
+    this.clock.after(SCRAPE_MS, () => this.#scrape())
+  }
+
+  #reportPools(): void {
+    for (const pool of this.mayastor.truth.pools.values()) {
+      const ref = { apiVersion: DEFAULT_DISKPOOL_API_VERSION, kind: 'DiskPool', namespace: 'openebs', name: pool.id }
+      const found = this.store.get(ref)
+      if (found === undefined) continue
+      const status = {
+        cr_state: 'Created',
+        pool_status: pool.node.online ? 'Online' : 'Unknown',
+        capacity: pool.capacityBytes,
+        used: pool.allocatedBytes,
+        available: pool.freeBytes,
+      }
+      this.store.replaceStatus({ ...found, status })
+    }
+    this.clock.after(POOL_STATUS_MS, () => this.#reportPools())
+  }
+}
+
+function crds(): never[] {
+  return ['storagepolicies', 'replicatopologies'].map((name) => manifest(`crds/${name}.storage.billyronks.io.yaml`))
+}
+
+function manifest<T extends CompositeController>(path: string): T {
+  return parse(readFileSync(new URL(`manifests/${path}`, ROOT), 'utf8'))
+}

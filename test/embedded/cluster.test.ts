@@ -1,0 +1,387 @@
+import t, { type Test } from 'tap'
+import { API_VERSION } from '../../src/api/names.js'
+import type { ReplicaTopologySpec, ReplicaTopologyStatus } from '../../src/api/replica-topology.js'
+import type { StoragePolicySpec, StoragePolicyStatus } from '../../src/api/storage-policy.js'
+import { Checker } from '../../src/embedded/checker.js'
+import { type ClusterOptions, EmbeddedCluster, GIB, type VolumeOptions } from '../../src/embedded/cluster.js'
+import type { Outage } from '../../src/embedded/prometheus/server.js'
+
+/** The whole loop: the real hook server between the stand-ins, over HTTP, on simulated time. */
+
+t.setTimeout(280_000)
+const MINUTE = 60_000
+const HISTORY = 15 * MINUTE
+const policy: Partial<StoragePolicySpec> = { samplingWindow: '10m', cooldownPeriod: '2h' }
+const hot = () => ({ read: 5000, write: 3000 })
+const cold = () => ({ read: 10, write: 5 })
+
+interface Topology {
+  readonly metadata: { readonly name: string }
+  readonly spec: ReplicaTopologySpec
+  readonly status: ReplicaTopologyStatus
+}
+interface Policy {
+  readonly status: StoragePolicyStatus
+}
+
+const uuid = (index: number) => `00000000-0000-4000-8000-${String(index).padStart(12, '0')}`
+
+/** `nodes` nodes in three zones with a pool of each tier; a checker watches from the beginning. */
+async function world(t: Test, options: ClusterOptions & { readonly nodes?: number; readonly maxMoving?: number } = {}) {
+  const { nodes = 6, maxMoving = 2, ...cluster } = options
+  const c = new EmbeddedCluster(cluster)
+  for (let i = 1; i <= nodes; i++) {
+    c.addNode(`node-${i}`, { 'topology.kubernetes.io/zone': `zone-${i % 3}` })
+    c.addPool({ name: `nvme-${i}`, node: `node-${i}`, capacityBytes: 200 * GIB, labels: { tier: 'nvme' } })
+    c.addPool({ name: `sata-${i}`, node: `node-${i}`, capacityBytes: 400 * GIB, labels: { tier: 'sata' } })
+  }
+  const tierOf = (pool: string) => pool.split('-')[0]
+  const checker = new Checker(c.mayastor, { maxMoving, cooldownMs: 2 * 60 * MINUTE, tierOf })
+  t.teardown(() => c.stop())
+  return {
+    c,
+    checker,
+    addVolume: (index: number, volume: Partial<VolumeOptions> & Pick<VolumeOptions, 'pools' | 'load'>) =>
+      c.addVolume({ uuid: uuid(index), sizeBytes: 10 * GIB, storageClass: 'mayastor', ...volume }),
+    topology: (index: number) =>
+      c.store.get<Topology>({ apiVersion: API_VERSION, kind: 'ReplicaTopology', name: `pvc-${uuid(index)}` }),
+    topologies: () => c.store.list(API_VERSION, 'ReplicaTopology') as unknown as Topology[],
+    policy: (name = 'default') => c.store.get<Policy>({ apiVersion: API_VERSION, kind: 'StoragePolicy', name }),
+    poolsOf: (index: number) =>
+      [...(c.mayastor.truth.volumes.get(uuid(index))?.replicas ?? [])].map((replica) => replica.pool.id).sort(),
+    phaseOf: (index: number) =>
+      c.store.get<Topology>({ apiVersion: API_VERSION, kind: 'ReplicaTopology', name: `pvc-${uuid(index)}` })?.status
+        ?.migration?.phase,
+    begin: async () => {
+      await c.start(HISTORY)
+      c.startMetacontroller()
+    },
+    safe: (t: Test) => {
+      t.strictSame(checker.violations, [], 'no rule was broken')
+      t.strictSame(c.metacontroller.violations, [], "Metacontroller's contract was kept")
+    },
+  }
+}
+
+type World = Awaited<ReturnType<typeof world>>
+
+/** Metacontroller's writes and those to Mayastor so far. */
+const writes = ({ c }: World) =>
+  c.store.writes.filter(({ by }) => by.startsWith('metacontroller')).length + c.mayastor.writes.length
+
+/** One hot volume of two replicas on SATA, with a migration that is being rebuilt. */
+async function rebuilding(t: Test, options: ClusterOptions = {}) {
+  const w = await world(t, { mayastor: { rebuildBytesPerSecond: GIB / 64 }, ...options })
+  w.addVolume(1, { pools: ['sata-1', 'sata-2'], load: hot })
+  w.c.addPolicy('default', policy)
+  await w.begin()
+  await w.c.run(10 * MINUTE, () => w.phaseOf(1) === 'WaitingSync')
+  t.equal(w.phaseOf(1), 'WaitingSync', 'a replica is being rebuilt')
+  await w.c.run(MINUTE)
+  return w
+}
+
+/** Nothing runs and nothing waits. */
+const settled = (w: World) =>
+  w.topologies().length > 0 &&
+  w
+    .topologies()
+    .every(({ spec, status }) => spec.decision.reason === 'OnWantedTier' && status.tier === spec.decision.tier)
+
+const edit = (w: World, spec: Record<string, unknown>, name = 'default') =>
+  w.c.store.patch({ apiVersion: API_VERSION, kind: 'StoragePolicy', name }, { spec })
+
+t.test('forty volumes, two policies, limits of 2: caps are kept and everything arrives', async (t) => {
+  const w = await world(t, { nodes: 9 })
+  for (let i = 1; i <= 40; i++) {
+    const from = i % 2 === 0 ? 'nvme' : 'sata'
+    const pools = Array.from({ length: 1 + (i % 3) }, (_, k) => `${from}-${1 + ((i + k) % 9)}`)
+    const storageClass = i % 5 < 2 ? 'fast' : 'mayastor'
+    w.addVolume(i, { pools, storageClass, sizeBytes: 5 * GIB, load: i % 2 === 0 ? cold : hot })
+  }
+  w.c.addPolicy('default', policy)
+  w.c.addPolicy('fast', { ...policy, storageClassName: 'fast' })
+  await w.begin()
+  await w.c.run(6 * 60 * MINUTE, () => {
+    const list = w.topologies()
+    return list.length === 40 && list.every(({ spec }) => spec.decision.reason === 'OnWantedTier')
+  })
+  for (let i = 1; i <= 40; i++) {
+    const wanted = i % 2 === 0 ? 'sata' : 'nvme'
+    t.ok(
+      w.poolsOf(i).every((pool) => pool.startsWith(wanted)),
+      `volume ${i} is on ${wanted}: ${w.poolsOf(i)}`,
+    )
+    t.equal(w.poolsOf(i).length, 1 + (i % 3), 'with as many replicas as before')
+  }
+  t.equal(w.checker.mostMoving, 2, 'the cluster’s limit was used, and never exceeded')
+  t.match(w.policy()?.status.migrations, { active: 0, failed: 0, aborted: 0 })
+  w.checker.atRest(w.c.clock.now())
+  w.safe(t)
+})
+
+t.test('a settled cluster is left alone', async (t) => {
+  const w = await world(t)
+  let minute = 0
+  w.addVolume(1, { pools: ['sata-1', 'sata-2'], load: () => ({ read: 6000 + 500 * Math.sin(minute++), write: 300 }) })
+  w.addVolume(2, { pools: ['sata-3'], load: () => ({ read: 1000 + 100 * Math.sin(minute++), write: 200 }) })
+  w.addVolume(3, { pools: ['sata-4'], load: cold, heldByOwner: true })
+  w.addVolume(4, { pools: ['nvme-5', 'nvme-6'], load: cold, snapshots: 1 })
+  w.addVolume(5, { pools: ['nvme-5'], load: () => undefined })
+  w.addVolume(6, { pools: ['nvme-5'], load: cold, published: false })
+  w.c.addPolicy('default', policy)
+  await w.begin()
+  await w.c.run(30 * MINUTE)
+  t.strictSame(
+    w.poolsOf(1).map((pool) => pool.slice(0, 4)),
+    ['nvme', 'nvme'],
+  )
+  const before = writes(w)
+  const leases = await w.c.leases.list()
+  const calls = w.c.metacontroller.calls.length
+  await w.c.run(30 * MINUTE)
+  t.ok(w.c.metacontroller.calls.length > calls + 30, 'hooks were called')
+  t.equal(writes(w), before, 'and nothing was written')
+  t.strictSame(await w.c.leases.list(), leases)
+  w.safe(t)
+})
+
+t.test('the same request at the same time gives the same bytes and no write', async (t) => {
+  const w = await world(t)
+  w.addVolume(1, { pools: ['sata-1', 'sata-2'], load: hot })
+  w.addVolume(2, { pools: ['nvme-1'], load: cold })
+  w.c.addPolicy('default', policy)
+  await w.c.start(HISTORY)
+  const requests = new Map<string, unknown>()
+  w.c.startMetacontroller()
+  w.c.metacontroller.onCall(({ controller, hook, request }) => requests.set(`${controller}/${hook}`, request))
+  await w.c.run(40 * MINUTE)
+  await w.c.metacontroller.stop()
+  const before = writes(w)
+  const send = async (path: string, request: unknown) => {
+    const response = await fetch(`${w.c.hookUrl}/hooks/${path}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(request),
+    })
+    return { status: response.status, text: await response.text() }
+  }
+  for (const [path, request] of requests) {
+    const first = await send(path, request)
+    t.equal(first.status, 200, path)
+    t.strictSame(await send(path, request), first)
+    t.notMatch(first.text, /null|NaN/)
+  }
+  t.equal(writes(w), before)
+})
+
+const outages: [Outage, string][] = [
+  ['down', 'PrometheusUnavailable'],
+  ['503', 'PrometheusUnavailable'],
+  ['empty', 'NoSeries'],
+  ['nan', 'NotANumber'],
+  ['half', 'NoSeries'],
+  ['warning', 'PartialAnswer'],
+]
+for (const [outage, reason] of outages) {
+  t.test(`Prometheus out of order: ${outage}`, async (t) => {
+    const w = await world(t, { mayastor: { rebuildBytesPerSecond: GIB / 64 } })
+    for (let i = 1; i <= 6; i++) {
+      w.addVolume(i, { pools: [`nvme-${i}`], load: i < 4 ? cold : hot })
+    }
+    w.addVolume(7, { pools: ['sata-1', 'sata-2'], load: hot })
+    w.c.addPolicy('default', { ...policy, maxConcurrentMigrations: 1 })
+    await w.begin()
+    await w.c.run(10 * MINUTE, () => w.phaseOf(7) === 'WaitingSync')
+    t.equal(w.phaseOf(7), 'WaitingSync', 'the hottest one runs')
+    w.c.prometheus.outage = outage
+    await w.c.run(60 * MINUTE)
+    t.equal(w.phaseOf(7), 'Completed', 'what runs goes on')
+    t.strictSame(
+      w.poolsOf(7).map((pool) => pool.slice(0, 4)),
+      ['nvme', 'nvme'],
+    )
+    const moved = w.topologies().filter(({ status }) => status.migration !== undefined)
+    t.equal(moved.length, 1, 'nothing new starts')
+    const reasons = w.topologies().map(({ spec }) => spec.decision.reason)
+    t.ok(reasons.includes(reason), `each volume says why: ${reasons}`)
+    if (outage === 'half') t.ok(reasons.includes('MetricsIncomplete'), 'those that are known wait for the others')
+    const conditions = w.policy()?.status.conditions ?? []
+    t.match(
+      conditions.find(({ type }) => type === 'MetricsAvailable'),
+      { status: 'False', reason },
+    )
+    w.c.prometheus.outage = undefined
+    await w.c.run(180 * MINUTE, () => [1, 2, 3].every((i) => w.poolsOf(i)[0]?.startsWith('sata')))
+    t.match(
+      w.policy()?.status.conditions.find(({ type }) => type === 'MetricsAvailable'),
+      { status: 'True' },
+    )
+    for (const i of [1, 2, 3]) t.match(w.poolsOf(i), [/^sata/], 'and afterwards the rest moves')
+    w.safe(t)
+  })
+}
+
+t.test('a rebuild without progress is undone, and the old replica stays', async (t) => {
+  const w = await world(t, { mayastor: { rebuildBytesPerSecond: 1 }, options: { migrationTimeoutMinutes: 5 } })
+  w.addVolume(1, { pools: ['sata-1', 'sata-2'], load: hot })
+  w.c.addPolicy('default', policy)
+  await w.begin()
+  await w.c.run(20 * MINUTE)
+  t.match(w.topology(1)?.status.migration, { phase: 'Aborted', reason: 'NoProgress', started: true })
+  t.strictSame(w.poolsOf(1), ['sata-1', 'sata-2'])
+  t.match(w.topology(1)?.spec.decision, { reason: 'Cooldown', tier: 'NVMe' })
+  t.equal(w.policy()?.status.migrations.aborted, 1)
+  w.checker.atRest(w.c.clock.now())
+  w.safe(t)
+})
+
+const cancels: Record<string, (w: World) => void> = {
+  'the policy is disabled': (w) => edit(w, { enabled: false }),
+  'the policy goes to dry run': (w) => edit(w, { dryRun: true }),
+  'the policy is deleted': (w) => w.c.store.delete({ apiVersion: API_VERSION, kind: 'StoragePolicy', name: 'default' }),
+}
+for (const [name, cancel] of Object.entries(cancels)) {
+  t.test(`${name} while a replica is being rebuilt`, async (t) => {
+    const w = await rebuilding(t)
+    cancel(w)
+    await w.c.run(15 * MINUTE)
+    t.strictSame(w.poolsOf(1), ['sata-1', 'sata-2'], 'undone')
+    if (name === 'the policy is deleted') {
+      t.strictSame(w.c.store.list(API_VERSION, 'StoragePolicy'), [], 'the policy is gone')
+      t.strictSame(w.topologies(), [], 'and its children')
+    } else {
+      t.match(w.topology(1)?.status.migration, { phase: 'Aborted', reason: 'Cancelled' })
+    }
+    w.checker.atRest(w.c.clock.now())
+    w.safe(t)
+  })
+
+  t.test(`${name} when the replica is synced already`, async (t) => {
+    const w = await rebuilding(t)
+    await w.c.run(60 * MINUTE, () => w.topology(1)?.status.migration?.reason === 'ConfirmingSync')
+    cancel(w)
+    await w.c.run(15 * MINUTE)
+    t.match(w.poolsOf(1), [/^nvme/, /^sata/], 'this replica is finished, the next one is not begun')
+    w.checker.atRest(w.c.clock.now())
+    w.safe(t)
+  })
+}
+
+t.test('a ReplicaTopology deleted mid-way is finalized clean and made anew', async (t) => {
+  const w = await rebuilding(t)
+  const old = w.topology(1)
+  w.c.store.delete({ apiVersion: API_VERSION, kind: 'ReplicaTopology', name: `pvc-${uuid(1)}` })
+  await w.c.run(3 * MINUTE)
+  t.strictSame(w.poolsOf(1), ['sata-1', 'sata-2'], 'undone')
+  t.ok(w.topology(1) !== undefined && w.topology(1) !== old, 'there is a new one')
+  await w.c.run(6 * 60 * MINUTE, () => w.phaseOf(1) === 'Completed')
+  t.match(w.poolsOf(1), [/^nvme/, /^nvme/], 'which gets its volume where it belongs')
+  w.checker.atRest(w.c.clock.now())
+  w.safe(t)
+})
+
+t.test('calls that time out while Mayastor goes on', async (t) => {
+  const w = await world(t)
+  w.addVolume(1, { pools: ['sata-1', 'sata-2'], load: hot })
+  w.c.addPolicy('default', policy)
+  w.c.mayastor.faults.onCall(({ path, count }) =>
+    path.includes('replica_count') || count % 5 === 0 ? { when: 'during', delayMs: 7_000, drop: true } : undefined,
+  )
+  w.c.mayastor.faults.onStep(({ operation }) => (operation === 'SetReplica' ? 8_000 : undefined))
+  await w.begin()
+  await w.c.run(120 * MINUTE, () => settled(w))
+  t.match(w.poolsOf(1), [/^nvme/, /^nvme/])
+  t.match(w.topology(1)?.status.migration, { phase: 'Completed' })
+  w.checker.atRest(w.c.clock.now())
+  w.safe(t)
+})
+
+t.test('Mayastor refuses to add a replica: nothing is left behind and the volume waits', async (t) => {
+  const w = await world(t)
+  w.addVolume(1, { pools: ['sata-1', 'sata-2'], load: hot })
+  w.c.addPolicy('default', policy)
+  w.c.mayastor.faults.createFails((pool) => pool.startsWith('nvme'))
+  await w.begin()
+  await w.c.run(5 * MINUTE, () => w.topology(1)?.spec.decision.reason === 'BackOff')
+  t.match(w.topology(1)?.status.migration, { phase: 'Aborted', reason: 'GrowRefused', started: false })
+  t.equal(w.topology(1)?.spec.decision.reason, 'BackOff')
+  w.c.mayastor.faults.clear()
+  await w.c.run(60 * MINUTE)
+  t.match(w.poolsOf(1), [/^nvme/, /^nvme/], 'and goes when it may')
+  w.checker.atRest(w.c.clock.now())
+  w.safe(t)
+})
+
+const cordons = (w: World) =>
+  [...w.c.mayastor.truth.pools.values()].filter((pool) => pool.cordon.replicas).length +
+  [...w.c.mayastor.truth.nodes.values()].filter((node) => node.cordonLabels.size > 0).length
+
+for (const who of ['Metacontroller', 'the server'] as const) {
+  t.test(`${who} dies inside a bracket: it is closed within two minutes`, async (t) => {
+    const w = await world(t)
+    w.addVolume(1, { pools: ['sata-1', 'sata-2'], load: hot })
+    w.c.addPolicy('default', policy)
+    await w.begin()
+    await w.c.run(10 * MINUTE, () => cordons(w) > 3)
+    t.ok(cordons(w) > 3, 'pools are cordoned')
+    await w.c.metacontroller.stop()
+    if (who === 'the server') {
+      await w.c.stopServer()
+      await w.c.run(10 * MINUTE)
+      t.ok(cordons(w) > 3, 'nobody is there to uncordon them')
+      await w.c.startServer()
+    }
+    await w.c.run(2 * MINUTE)
+    t.equal(cordons(w), 0)
+    t.match(await w.c.leases.get('fence'), { data: '{"format":1}' }, 'the fence is free')
+    w.c.startMetacontroller()
+    await w.c.run(120 * MINUTE, () => settled(w))
+    t.match(w.poolsOf(1), [/^nvme/, /^nvme/], 'and the move goes on when it is back')
+    t.strictSame(
+      w.checker.violations.filter(({ rule }) => who === 'Metacontroller' || !rule.includes('two minutes')),
+      [],
+    )
+  })
+}
+
+t.test('preservation mode', async (t) => {
+  let load = hot
+  const w = await world(t, { options: { preservationMode: true } })
+  w.addVolume(1, { pools: ['sata-1', 'sata-2'], load: () => load() })
+  w.c.addPolicy('default', { ...policy, cooldownPeriod: '1h' })
+  await w.begin()
+  await w.c.run(50 * MINUTE)
+  t.match(w.poolsOf(1), [/^nvme/, 'sata-1', 'sata-2'], 'one replica is added, none removed')
+  t.match(w.topology(1)?.status.migration, { phase: 'Completed', reason: 'Preserved' })
+  await w.c.run(20 * MINUTE)
+  const before = writes(w)
+  await w.c.run(30 * MINUTE)
+  t.equal(writes(w), before, 'and it stays at that, after the cooldown too')
+  load = cold
+  await w.c.run(120 * MINUTE, () => settled(w))
+  t.strictSame(w.poolsOf(1), ['sata-1', 'sata-2'], 'the reverse move removes the added replica')
+  load = hot
+  await w.c.run(90 * MINUTE)
+  t.match(w.poolsOf(1), [/^nvme/, 'sata-1', 'sata-2'])
+  await w.c.stopServer()
+  await w.c.startServer({ preservationMode: false })
+  await w.c.run(180 * MINUTE)
+  t.match(w.poolsOf(1), [/^nvme/, /^nvme/], 'leaving the mode completes the move, and the policy goes on')
+  w.checker.atRest(w.c.clock.now())
+  t.strictSame(w.checker.violations, [])
+})
+
+t.test('stale caches do not disturb', async (t) => {
+  let turn = 0
+  const w = await world(t, { staleness: () => [0, 500, 3_000, 15_000][turn++ % 4] ?? 0 })
+  w.addVolume(1, { pools: ['sata-1', 'sata-2', 'sata-3'], load: hot })
+  w.addVolume(2, { pools: ['nvme-1', 'nvme-2'], load: cold })
+  w.c.addPolicy('default', policy)
+  await w.begin()
+  await w.c.run(120 * MINUTE, () => settled(w))
+  t.match(w.poolsOf(1), [/^nvme/, /^nvme/, /^nvme/])
+  t.match(w.poolsOf(2), [/^sata/, /^sata/])
+  w.checker.atRest(w.c.clock.now())
+  w.safe(t)
+})
