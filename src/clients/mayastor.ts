@@ -63,6 +63,7 @@ export interface MayastorOptions {
  * MayastorError when it does not succeed; writes that find things as wanted already say so through kind and status.
  */
 export interface MayastorClient {
+  /** All of them, each once; one that is created or deleted meanwhile may be missing. */
   volumes(): Promise<readonly MayastorVolume[]>
   /** Undefined: no such volume. */
   volume(uuid: string): Promise<MayastorVolume | undefined>
@@ -82,8 +83,11 @@ export interface MayastorClient {
 const DEFAULT_TIMEOUT_MS = 6_000
 /** The API description is large and changes only with an upgrade: asked for again after this long. */
 const CAPABILITIES_MS = 60_000
-/** Volumes asked for at once; Mayastor reads 0 as "all of them", in one consistent answer. */
-const ALL_ENTRIES = 0
+/**
+ * Volumes asked for at once: a page is parsed in milliseconds, while 10,000 in one answer keep the process busy for a
+ * fifth of a second. A volume deleted meanwhile may make Mayastor repeat or skip another.
+ */
+const PAGE = 500
 const REPLICAS_BIT = { replicas: true, snapshots: false, restores: false, import: false }
 
 type Undici = { readonly agent: Agent; readonly request: typeof import('undici').request }
@@ -150,13 +154,17 @@ export function mayastorClient(options: MayastorOptions): MayastorClient {
 
   return {
     volumes: async () => {
-      const answer = fields(await call('GET', '/volumes?max_entries={n}', [ALL_ENTRIES]), 'volumes')
-      const unique = new Map(
-        items(answer['entries'], 'volumes.entries')
-          .map((entry) => readVolume(entry))
-          .map(byUuid),
-      )
-      return [...unique.values()]
+      const unique = new Map<string, MayastorVolume>()
+      for (let token = 0; ; ) {
+        const page = fields(await call('GET', '/volumes?max_entries={n}&starting_token={t}', [PAGE, token]), 'volumes')
+        for (const entry of items(page['entries'], 'volumes.entries')) {
+          const volume = readVolume(entry)
+          unique.set(volume.uuid, volume)
+        }
+        const next = maybeNumber(page['next_token'])
+        if (next === undefined || next <= token) return [...unique.values()]
+        token = next
+      }
     },
     volume: async (uuid) => {
       try {
@@ -193,8 +201,6 @@ export function mayastorClient(options: MayastorOptions): MayastorClient {
     },
   }
 }
-
-const byUuid = (volume: MayastorVolume): [string, MayastorVolume] => [volume.uuid, volume]
 
 /** No pool, no room, or too many rebuilds: the operation has ended without effect. */
 const EXHAUSTED: ReadonlySet<string | undefined> = new Set(['ResourceExhausted', 'CapacityLimitExceeded'])

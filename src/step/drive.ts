@@ -32,7 +32,7 @@ export interface TopologyDeps {
   readonly log: BaseLogger
   readonly metrics: Pick<Metrics, 'migrationsTotal' | 'activeMigrations' | 'stepsTotal' | 'readToWriteSeconds'>
   readonly options: PolicyOptions
-  /** Runs each turn of the loop; simulated time has to know of them. Default: just runs it. */
+  /** Runs what happens beside the hooks; simulated time has to know of it. Default: just runs it. */
   readonly task?: <T>(work: () => Promise<T>) => Promise<T>
 }
 
@@ -75,7 +75,8 @@ interface Found {
 
 export function topologyHooks(deps: TopologyDeps): TopologyHooks {
   const { leases, clock, log, metrics, options } = deps
-  const listing = sharedListing(deps)
+  const task = deps.task ?? ((work) => work())
+  const listing = sharedListing({ ...deps, task })
   const act: ActDeps | undefined =
     leases === undefined
       ? undefined
@@ -133,7 +134,7 @@ export function topologyHooks(deps: TopologyDeps): TopologyHooks {
   return {
     sync: (body, signal) => answer(body, false, signal),
     finalize: (body, signal) => answer(body, true, signal),
-    loop: moveLoop({ act, clock, log, metrics, options, task: deps.task ?? ((work) => work()) }),
+    loop: moveLoop({ act, clock, log, metrics, options, task }),
   }
 
   async function observe(request: Request, list: SharedListing, cannotMove: boolean): Promise<Found> {

@@ -169,7 +169,7 @@ t.test('lists', async (t) => {
   const state = { node: 'node-1', capacity: 100, used: 10, committed: 20, status: 'Online' }
   const rows: { path: string; body: unknown; read: (m: MayastorClient) => Promise<unknown>; want: unknown }[] = [
     {
-      path: '/v0/volumes?max_entries=0',
+      path: '/v0/volumes?max_entries=500&starting_token=0',
       body: { entries: [wireVolume, wireVolume] },
       read: async (m) => (await m.volumes()).map((volume) => volume.uuid),
       want: ['v1'],
@@ -224,6 +224,24 @@ t.test('lists', async (t) => {
     t.strictSame(await read(mayastor), want, path)
     t.strictSame(calls, [`GET ${path}`])
   }
+})
+
+t.test('volumes come in pages, and each is there once', async (t) => {
+  const volume = (uuid: string) => ({ ...wireVolume, spec: { ...wireVolume.spec, uuid } })
+  const { mayastor, calls } = await client(t, ({ path }, response) => {
+    const page = path.endsWith('=0')
+      ? { entries: [volume('a'), volume('b')], next_token: 500 }
+      : { entries: [volume('b'), volume('c')] }
+    response.end(JSON.stringify(page))
+  })
+  t.strictSame(
+    (await mayastor.volumes()).map(({ uuid }) => uuid),
+    ['a', 'b', 'c'],
+  )
+  t.strictSame(calls, [
+    'GET /v0/volumes?max_entries=500&starting_token=0',
+    'GET /v0/volumes?max_entries=500&starting_token=500',
+  ])
 })
 
 t.test('writes', async (t) => {
