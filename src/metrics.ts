@@ -68,14 +68,9 @@ export function createMetrics({ version, runtime = false }: { version: string; r
       help: 'Migrations that hold a slot now, in the whole cluster.',
       registers,
     }),
-    heldMigrations: new Gauge({
-      name: `${PREFIX}held_migrations`,
-      help: 'Migrations that wait for a person to decide.',
-      registers,
-    }),
     extraReplicas: new Gauge({
       name: `${PREFIX}extra_replicas`,
-      help: 'Replicas beyond the wanted count that exist because of the operator.',
+      help: 'Replicas beyond the wanted count that exist because of the operator, by its journals.',
       registers,
     }),
     fenceOpenSeconds: new Gauge({

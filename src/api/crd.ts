@@ -220,7 +220,7 @@ const REPLICA_TOPOLOGY: Kind = {
     { name: 'Moved', type: 'integer', jsonPath: '.status.migration.replicasMoved', priority: 1 },
     { name: 'Of', type: 'integer', jsonPath: '.status.migration.replicasTotal', priority: 1 },
     { name: 'Rebuilt-%', type: 'integer', jsonPath: '.status.migration.current.rebuildPercent', priority: 1 },
-    { name: 'Ready', type: 'string', jsonPath: condition('Ready', 'status'), priority: 1 },
+    { name: 'Observed', type: 'string', jsonPath: condition('Observed', 'status'), priority: 1 },
     { name: 'Message', type: 'string', jsonPath: '.spec.decision.message', priority: 1 },
     AGE,
   ],

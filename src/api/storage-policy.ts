@@ -62,7 +62,7 @@ const poolSelector = (tier: string) =>
         },
         {
           rule: '!has(self.matchLabels) || self.matchLabels.all(key, size(key) > 0 && size(key) <= 317)',
-          message: 'label keys have 1 to 317 characters',
+          message: 'label keys must have 1 to 317 characters',
           fieldPath: '.matchLabels',
         },
       ],

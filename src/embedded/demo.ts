@@ -2,10 +2,11 @@
 import { realpathSync } from 'node:fs'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { Command, CommanderError, InvalidArgumentError } from 'commander'
+import { Command, InvalidArgumentError } from 'commander'
 import { API_VERSION, DEFAULT_DISKPOOL_API_VERSION, type Direction } from '../api/names.js'
 import type { MigrationStatus, ReplicaTopologySpec, ReplicaTopologyStatus } from '../api/replica-topology.js'
 import type { StoragePolicyStatus } from '../api/storage-policy.js'
+import { parseArguments, Usage } from './arguments.js'
 import { Checker, type CheckerLimits } from './checker.js'
 import { EmbeddedCluster } from './cluster.js'
 import {
@@ -512,38 +513,13 @@ class Watch {
   }
 }
 
-/** What was typed cannot be used, or was a question that is answered. */
-class Usage extends Error {
-  readonly exitCode: number
-
-  constructor(exitCode: number, text: string) {
-    super(text)
-    this.exitCode = exitCode
-  }
-}
-
-function parseArguments(argv: readonly string[]): { seed: number; fast: boolean; plain: boolean } {
-  let help = ''
+function readArguments(argv: readonly string[]): { seed: number; fast: boolean; plain: boolean } {
   const program = new Command('npm run demo --')
     .description('Storage tiering on a simulated cluster, in accelerated time. Ends by itself within two minutes.')
     .option('--seed <number>', 'another placement and other chances', wholeNumber, DEFAULT_SEED)
     .option('--fast', 'as fast as the machine allows', false)
     .option('--plain', 'lines, also on a terminal', false)
-    .helpOption('--help', 'print this text')
-    .allowExcessArguments(false)
-    .configureOutput({
-      writeOut: (text) => {
-        help += text
-      },
-      writeErr: () => {},
-    })
-    .exitOverride()
-  try {
-    return program.parse(argv, { from: 'user' }).opts()
-  } catch (error) {
-    if (!(error instanceof CommanderError)) throw error
-    throw error.exitCode === 0 ? new Usage(0, help.trimEnd()) : new Usage(2, error.message)
-  }
+  return parseArguments(program, argv)
 }
 
 function wholeNumber(text: string): number {
@@ -553,7 +529,7 @@ function wholeNumber(text: string): number {
 }
 
 async function main(): Promise<number> {
-  const options = parseArguments(process.argv.slice(2))
+  const options = readArguments(process.argv.slice(2))
   const stop = new AbortController()
   let code: number | undefined
   for (const [signal, itsCode] of Object.entries(SIGNALS)) {

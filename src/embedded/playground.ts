@@ -1,13 +1,14 @@
 #!/usr/bin/env node
 import { realpathSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { Command, CommanderError, InvalidArgumentError } from 'commander'
+import { Command, InvalidArgumentError } from 'commander'
 import Fastify from 'fastify'
 import { type Logger, pino } from 'pino'
 import pretty from 'pino-pretty'
 import { Agent, request } from 'undici'
 import { ZONE_LABEL } from '../api/names.js'
 import { formatTime } from '../api/time.js'
+import { parseArguments, Usage } from './arguments.js'
 import { EmbeddedCluster, GIB, type Load, type VolumeOptions } from './cluster.js'
 import { OUTAGES } from './prometheus/server.js'
 
@@ -233,35 +234,11 @@ function field(value: unknown, name: string): unknown {
   return typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[name] : undefined
 }
 
-class Usage extends Error {
-  readonly exitCode: number
-
-  constructor(exitCode: number, message: string) {
-    super(message)
-    this.exitCode = exitCode
-  }
-}
-
-function parseArguments(argv: readonly string[]): { port: number } {
-  let help = ''
+function readArguments(argv: readonly string[]): { port: number } {
   const program = new Command('npm run playground --')
     .description("The operator's hooks for curl, on a small simulated cluster; see hooks/README.md. ^C stops it.")
     .option('--port <number>', 'serve the hooks on this port; 0: any free one', portNumber, DEFAULT_PORT)
-    .helpOption('--help', 'print this text')
-    .allowExcessArguments(false)
-    .configureOutput({
-      writeOut: (text) => {
-        help += text
-      },
-      writeErr: () => {},
-    })
-    .exitOverride()
-  try {
-    return program.parse(argv, { from: 'user' }).opts()
-  } catch (error) {
-    if (!(error instanceof CommanderError)) throw error
-    throw error.exitCode === 0 ? new Usage(0, help.trimEnd()) : new Usage(2, error.message)
-  }
+  return parseArguments(program, argv)
 }
 
 function portNumber(value: string): number {
@@ -279,7 +256,7 @@ function screenLog(now: () => number): Logger {
 }
 
 async function main(): Promise<void> {
-  const { port } = parseArguments(process.argv.slice(2))
+  const { port } = readArguments(process.argv.slice(2))
   const { url, mayastorUrl, prometheusUrl, cluster, stop } = await startPlayground({ port, log: screenLog }).catch(
     (error: NodeJS.ErrnoException) => {
       throw error.code === 'EADDRINUSE' ? new Usage(1, `error: port ${port} is in use; try --port`) : error

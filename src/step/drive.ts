@@ -17,7 +17,7 @@ import { spread } from '../spread.js'
 import { type ActDeps, type Assignment, act, type Observer } from './act.js'
 import { isActive, type Journal } from './journal.js'
 import { type SharedListing, sharedListing } from './listing.js'
-import { type MoveLoop, moveLoop } from './loop.js'
+import { type LoopDeps, type MoveLoop, moveLoop } from './loop.js'
 import type { View } from './preconditions.js'
 import { migrationStatus, type Observation, observation } from './status.js'
 import type { Report } from './step.js'
@@ -30,7 +30,7 @@ export interface TopologyDeps {
   readonly leases: LeaseStore | undefined
   readonly clock: Clock
   readonly log: BaseLogger
-  readonly metrics: Pick<Metrics, 'migrationsTotal' | 'activeMigrations' | 'stepsTotal' | 'readToWriteSeconds'>
+  readonly metrics: LoopDeps['metrics'] & Pick<Metrics, 'migrationsTotal' | 'stepsTotal' | 'readToWriteSeconds'>
   readonly options: PolicyOptions
   /** Runs what happens beside the hooks; simulated time has to know of it. Default: just runs it. */
   readonly task?: <T>(work: () => Promise<T>) => Promise<T>

@@ -21,7 +21,7 @@ export interface LoopDeps {
   readonly act: ActDeps | undefined
   readonly clock: Clock
   readonly log: BaseLogger
-  readonly metrics: Pick<Metrics, 'activeMigrations'>
+  readonly metrics: Pick<Metrics, 'activeMigrations' | 'extraReplicas' | 'fenceOpenSeconds'>
   readonly options: PolicyOptions
   readonly task: <T>(work: () => Promise<T>) => Promise<T>
 }
@@ -77,6 +77,7 @@ export function moveLoop({ act: deps, clock, log, metrics, options, task }: Loop
     const fence = fenceLease === undefined ? {} : decodeFence(fenceLease.data)
     const fenceSilence = fenceLease === undefined ? 0 : silence(fenceLease)
     let active = 0
+    let extra = 0
     let holder: { readonly journal: Journal | undefined; readonly silence: number } | undefined
     const abandoned: { readonly journal: Journal; readonly bracketOnly: boolean }[] = []
     for (const lease of leases.filter(({ name }) => isJournalName(name))) {
@@ -88,6 +89,7 @@ export function moveLoop({ act: deps, clock, log, metrics, options, task }: Loop
         if (clock.now() - (journal.end?.at ?? 0) > kept) await deps.leases.remove(lease.name, lease.version)
         continue
       }
+      if (journal.phase !== 'ScalingUp') extra++
       if (journal.phase === 'Preserved') continue
       active++
       if (silent >= MOVE_SILENCE_MS) abandoned.push({ journal, bracketOnly: false })
@@ -96,6 +98,8 @@ export function moveLoop({ act: deps, clock, log, metrics, options, task }: Loop
       }
     }
     metrics.activeMigrations.set(active)
+    metrics.extraReplicas.set(extra)
+    metrics.fenceOpenSeconds.set(fence.openedAt === undefined ? 0 : (clock.now() - fence.openedAt) / 1000)
     const held = fence.volume
     const quiet = Math.min(fenceSilence, isActive(holder?.journal) ? (holder?.silence ?? 0) : fenceSilence)
     if (held !== undefined && quiet >= BRACKET_SILENCE_MS) {
