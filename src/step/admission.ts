@@ -81,7 +81,9 @@ function refuse(
   if (refusal !== undefined) return refusal
   const { end, phase } = s.journal ?? {}
   const cooldownMs = parseDuration(migration.cooldown) ?? 0
-  if (phase === 'Ended' && end?.started && s.now < end.at + cooldownMs) {
+  // Deciding knows the end to the second, from status.
+  const endedAt = Math.floor((end?.at ?? 0) / 1000) * 1000
+  if (phase === 'Ended' && end?.started && s.now < endedAt + cooldownMs) {
     return { reason: 'Cooldown', message: 'the volume was migrated recently' }
   }
   const running = journals.filter((journal) => isActive(journal) && journal.phase !== 'Preserved')

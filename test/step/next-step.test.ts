@@ -37,6 +37,10 @@ const undoing = journal({
   victim: 'new',
   undo: { phase: 'Aborted', reason: 'NoProgress', message: 'no progress' },
 })
+const over = journal({
+  phase: 'Ended',
+  end: { phase: 'Completed', reason: 'AllReplicasMoved', message: '', at: NOW + 999, started: true },
+})
 const marked = { nodes: [node('node-1', { cordonLabels: [label.label] })] }
 const labelled: Fence = { ...mine, intent: { pools: [], foreign: [], label } }
 
@@ -82,6 +86,16 @@ const cases: Record<string, readonly Case[]> = {
       name: 'a late request for an earlier id',
       at: { journal: journal({ phase: 'Ended', id: `${VOLUME}-7` }) },
       want: 'rest',
+    },
+    {
+      name: 'the next id within the cooldown of one that moved data',
+      at: { now: NOW + 24 * 3_600_000 - 1, journal: over, migration: { ...migration, id: `${VOLUME}-2` } },
+      want: 'note Aborted Cooldown (declined)',
+    },
+    {
+      name: 'and after it, to the second',
+      at: { now: NOW + 24 * 3_600_000, journal: over, migration: { ...migration, id: `${VOLUME}-2` } },
+      want: 'takeFence',
     },
     {
       name: 'the next id after a tombstone',
