@@ -64,7 +64,6 @@ export const MIGRATION_REASONS = {
   WaitingForFence: 'Another move is changing placement; this one is next.',
   NoSlot: 'As many migrations as allowed are running.',
   NoJournal: 'The operator has no access to Leases; it recommends and never moves.',
-  StaleRequest: 'The migration has ended before; a late request for it changes nothing.',
   Cordoning: 'Every other pool is being cordoned, so that the replica lands on the target.',
   Growing: 'The replica is being added.',
   Unresolved: 'The outcome of a call to Mayastor is not known yet; only reads until it is.',
@@ -85,9 +84,11 @@ export const MIGRATION_REASONS = {
   NoProgress: 'The rebuild made no progress for the migration timeout.',
   HardTimeout: 'The move took longer than the hard timeout.',
   Cancelled: 'The migration was withdrawn: the policy or the volume no longer wants it.',
+  Abandoned: 'Nobody drove the migration for half an hour, so the server ended it.',
   WrongRemoval: 'Mayastor removed another replica than the one asked for.',
   CountChanged: 'Somebody else changed the replica count.',
   MayastorUnavailable: 'Mayastor cannot be reached.',
+  UnreadableJournal: 'A journal cannot be read; no move begins until it can, or its Lease is deleted.',
   JournalLost: 'The journal of the migration is gone; what it had begun is for a person to look at.',
 } as const
 export type MigrationReason = keyof typeof MIGRATION_REASONS | DecisionReason

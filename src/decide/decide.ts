@@ -2,6 +2,7 @@ import type { Tier } from '../api/names.js'
 import type { DecisionReason } from '../api/reasons.js'
 import type { Migration } from '../api/replica-topology.js'
 import type { Reason } from '../api/shared.js'
+import { nextMigrationId } from '../plan/migration-id.js'
 import { type Demand, demand, shouldHaveSeries } from './demand.js'
 import { avoidedPool, holds } from './gates.js'
 import type { Iops } from './iops.js'
@@ -144,7 +145,7 @@ function newMigration(
   { spec, migrationTimeout }: Policy,
 ): Migration {
   return {
-    id: nextId(volume),
+    id: nextMigrationId(volume.volumeID, volume.child?.status?.migration?.id),
     direction,
     replicas: [...moves],
     candidatePools: [...candidates],
@@ -179,13 +180,6 @@ function held({ volume, want }: Wanting, first: Reason, more: readonly Reason[])
     message: `${want.message}; ${first.message}`,
     holds: [first, ...more],
   }
-}
-
-/** The volume's uuid and the ordinal after that of its previous migration: never used before, the same each time. */
-function nextId({ volumeID, child }: Volume): string {
-  const previous = child?.status?.migration?.id
-  const ordinal = previous?.startsWith(`${volumeID}-`) ? Number(previous.slice(volumeID.length + 1)) : 0
-  return `${volumeID}-${(Number.isSafeInteger(ordinal) ? ordinal : 0) + 1}`
 }
 
 function metricsState(expected: number, unknown: number, policy: Policy): MetricsState {

@@ -94,7 +94,7 @@ function cooldown({ volume, policy, now }: GateInput): Reason | undefined {
   const end = until(last, policy.cooldownMs, now)
   return end === undefined
     ? undefined
-    : { reason: 'Cooldown', message: `migrated by ${last.id}; next one not before ${end}` }
+    : { reason: 'Cooldown', message: `migration ${last.id} ended lately; next one not before ${end}` }
 }
 
 function backOff({ volume, now }: GateInput): Reason | undefined {

@@ -13,6 +13,7 @@ import {
   ZONE_LABEL,
 } from '../api/names.js'
 import type { Migration, MigrationStatus, ReplicaTopologySpec, ReplicaTopologyStatus } from '../api/replica-topology.js'
+import { ordinalOf } from '../plan/migration-id.js'
 import { finite, object, text, time } from './json.js'
 import type { Policy } from './policy.js'
 import { matches } from './selector.js'
@@ -153,7 +154,8 @@ export function readChildren(objects: ObjectsByName): ReadonlyMap<string, Child>
     const status = object(child.status) as unknown as ReplicaTopologyStatus | undefined
     const migration = status?.migration
     const ended = migration !== undefined && ENDED.has(migration.phase)
-    const over = ended && migration.id === spec.migration?.id
+    // A later one than is asked for: the request is from before that, and is not taken up again.
+    const over = ended && ordinalOf(migration.id) >= ordinalOf(spec.migration?.id ?? '')
     children.set(name, {
       name,
       spec,

@@ -1,4 +1,4 @@
-import type { LeaseRecord, LeaseStore, StoredLease } from '../clients/leases.js'
+import { LeaseError, type LeaseRecord, type LeaseStore, type StoredLease } from '../clients/leases.js'
 import { type MayastorClient, MayastorError } from '../clients/mayastor.js'
 import type { Clock } from '../clock.js'
 import {
@@ -12,6 +12,7 @@ import {
   type Journal,
   journalName,
   type MayastorCall,
+  UnreadableRecord,
 } from './journal.js'
 import { nextStep } from './next-step.js'
 import type { View } from './preconditions.js'
@@ -56,7 +57,10 @@ export type Assignment = Pick<
   | 'dryRun'
   | 'clusterLimit'
   | 'totals'
->
+> & {
+  /** The server's loop ends the move: nobody has driven it for long. */
+  readonly abandoned: boolean
+}
 
 export interface Outcome {
   readonly view: View
@@ -116,25 +120,34 @@ function outcomeOf({ view, journal, fence }: Situation): Outcome {
 }
 
 async function readSituation(
-  { mayastor, leases, clock }: ActDeps,
-  assignment: Assignment,
+  deps: ActDeps,
+  { abandoned, ...assignment }: Assignment,
 ): Promise<{ situation: Situation; records: Records; readAt: number }> {
-  const { volumeID, migration, finalizing, bracketOnly } = assignment
+  const { mayastor, leases, clock } = deps
+  const { volumeID, migration, finalizing } = assignment
   const readAt = clock.monotonic()
   const [journalLease, fenceLease] = await Promise.all([leases.get(journalName(volumeID)), leases.get(FENCE_NAME)])
-  const journal = journalLease === undefined ? undefined : decodeJournal(journalLease.data)
-  const fence = fenceLease === undefined ? {} : decodeFence(fenceLease.data)
+  const journal = journalLease === undefined ? undefined : readable(journalLease, decodeJournal)
+  const fence = fenceLease === undefined ? {} : readable(fenceLease, decodeFence)
   // Whether the fence may be taken is decided from everything.
   const opens = isActive(journal) ? journal?.phase !== 'WaitingSync' : migration !== undefined
   const begins = opens && (fence.volume !== volumeID || !isActive(journal))
-  const [volume, pools, nodes, capabilities, journals, volumes] = await Promise.all([
+  const reading = Promise.all([
     mayastor.volume(volumeID),
     mayastor.pools(),
     mayastor.nodes(),
     mayastor.capabilities(),
-    begins ? readJournals(leases) : [],
+    begins ? readJournals(leases) : NO_JOURNALS,
     begins ? mayastor.volumes() : [],
   ])
+  const [volume, pools, nodes, capabilities, { journals, unreadable }, volumes] = await reading.catch(
+    async (error: unknown) => {
+      // Driven as far as that goes: an outage of Mayastor does not make a move that is wanted an abandoned one.
+      const wanted = finalizing || (migration !== undefined && migration.id === journal?.id)
+      if (error instanceof MayastorError && wanted) await renew(deps, journal, journalLease)
+      throw error
+    },
+  )
   const view: View = {
     volume,
     pools: new Map(pools.map((pool) => [pool.id, pool])),
@@ -147,19 +160,58 @@ async function readSituation(
     situation: {
       ...assignment,
       now: clock.now(),
-      cancel: !bracketOnly && (finalizing || migration?.id !== journal?.id),
+      cancel: cancelOf(assignment, journal, abandoned),
       journal,
       fence,
       view,
       journals,
+      unreadable,
       volumes,
     },
   }
 }
 
-/** Every journal of the operator, live. */
-export async function readJournals(leases: LeaseStore): Promise<readonly Journal[]> {
-  return (await leases.list()).filter((lease) => isJournalName(lease.name)).map((lease) => decodeJournal(lease.data))
+function cancelOf(
+  { bracketOnly, finalizing, migration }: Omit<Assignment, 'abandoned'>,
+  journal: Journal | undefined,
+  abandoned: boolean,
+): Situation['cancel'] {
+  if (bracketOnly) return undefined
+  if (abandoned) return 'Abandoned'
+  return finalizing || migration?.id !== journal?.id ? 'Cancelled' : undefined
+}
+
+export interface Journals {
+  readonly journals: readonly Journal[]
+  /** Names of Leases that should be journals and cannot be read. */
+  readonly unreadable: readonly string[]
+}
+
+const NO_JOURNALS: Journals = { journals: [], unreadable: [] }
+
+/** Every journal of the operator, live. One that cannot be read does not stand in the way of the others. */
+export async function readJournals(leases: LeaseStore): Promise<Journals> {
+  const journals: Journal[] = []
+  const unreadable: string[] = []
+  for (const { name, data } of (await leases.list()).filter((lease) => isJournalName(lease.name))) {
+    try {
+      journals.push(decodeJournal(data))
+    } catch (error) {
+      if (!(error instanceof UnreadableRecord)) throw error
+      unreadable.push(name)
+    }
+  }
+  return { journals, unreadable }
+}
+
+/** Throws LeaseError where the record cannot be read. */
+function readable<T>(lease: StoredLease, decode: (data: string) => T): T {
+  try {
+    return decode(lease.data)
+  } catch (cause) {
+    if (!(cause instanceof UnreadableRecord)) throw cause
+    throw new LeaseError(`lease ${lease.name}: ${cause.message}`, { cause })
+  }
 }
 
 /** Swaps the record a step without a call is about; false when somebody else was first. */
@@ -253,9 +305,13 @@ function isAlreadySo(call: MayastorCall, { status, kind, details }: MayastorErro
 }
 
 /** Renews the journal of a move that only waits, so that nobody takes it for abandoned. */
-async function heartbeat(deps: ActDeps, { journal, now }: Situation, records: Records): Promise<void> {
-  if (journal === undefined || !isActive(journal) || records.journal === undefined) return
-  if (now - records.journal.renewedAt >= HEARTBEAT_MS) await swapJournal(deps, journal, records.journal)
+function heartbeat(deps: ActDeps, { journal }: Situation, records: Records): Promise<void> {
+  return renew(deps, journal, records.journal)
+}
+
+async function renew(deps: ActDeps, journal: Journal | undefined, stored: StoredLease | undefined): Promise<void> {
+  if (journal === undefined || !isActive(journal) || stored === undefined) return
+  if (deps.clock.now() - stored.renewedAt >= HEARTBEAT_MS) await swapJournal(deps, journal, stored)
 }
 
 function swapJournal(deps: ActDeps, journal: Journal, stored: StoredLease | undefined) {

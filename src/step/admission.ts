@@ -2,9 +2,10 @@ import { parseDuration } from '../api/duration.js'
 import type { MayastorVolume } from '../api/mayastor.js'
 import type { MigrationReason } from '../api/reasons.js'
 import type { Migration } from '../api/replica-topology.js'
+import { ordinalOf } from '../plan/migration-id.js'
 import { type Move, type MovePlan, planMoves } from '../plan/moves.js'
 import { neededBytes } from '../plan/pool-fit.js'
-import { isActive, type Journal, ordinal } from './journal.js'
+import { isActive, type Journal } from './journal.js'
 import { candidate, clusterRefusal, placed, poolRefusal, sizeOf, volumeRefusals } from './preconditions.js'
 import { end, type Situation, type Step, takeFence } from './step.js'
 
@@ -17,7 +18,7 @@ import { end, type Situation, type Step, takeFence } from './step.js'
 export function begin(s: Situation): Step {
   const { journal, migration, view, now } = s
   if (migration === undefined || s.finalizing) return { kind: 'rest' }
-  if (journal !== undefined && ordinal(migration.id) <= ordinal(journal.id)) return { kind: 'rest' }
+  if (journal !== undefined && ordinalOf(migration.id) <= ordinalOf(journal.id)) return { kind: 'rest' }
   const { volume } = view
   const refusal = refuse(migration, s)
   if (refusal !== undefined || volume === undefined) {
@@ -85,6 +86,11 @@ function refuse(
   const endedAt = Math.floor((end?.at ?? 0) / 1000) * 1000
   if (phase === 'Ended' && end?.started && s.now < endedAt + cooldownMs) {
     return { reason: 'Cooldown', message: 'the volume was migrated recently' }
+  }
+  const [unreadable] = s.unreadable
+  if (unreadable !== undefined) {
+    const message = `the Lease ${unreadable} cannot be read: it may stand for a migration that another version runs`
+    return { reason: 'UnreadableJournal', message }
   }
   const running = journals.filter((journal) => isActive(journal) && journal.phase !== 'Preserved')
   const cluster = clusterRefusal(view, volumes, journals)

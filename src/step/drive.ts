@@ -99,7 +99,7 @@ export function topologyHooks(deps: TopologyDeps): TopologyHooks {
           : await step(act, request, finalizing, signal)
     } catch (error) {
       if (!(error instanceof MayastorError || error instanceof LeaseError)) throw error
-      log.warn({ volume: request.spec.volumeID, err: error.message }, 'the volume could not be observed')
+      log.warn({ volume: request.spec.volumeID, cause: error.message }, 'the volume could not be observed')
       found = stale(request, error)
     }
     const response = render(request, found, clock.now())
@@ -220,6 +220,7 @@ function assignment({ name, spec, status }: Request, finalizing: boolean, option
     migration: finalizing ? undefined : spec.migration,
     finalizing,
     bracketOnly: false,
+    abandoned: false,
     topology: name,
     policy: spec.policy,
     preservationMode: options.preservationMode,
@@ -335,5 +336,5 @@ function logStep(log: BaseLogger, request: Request, journal: Journal | undefined
   const before = request.status?.migration
   if (report === undefined || (before?.phase === report.phase && before.reason === report.reason)) return
   const { volumeID: volume } = request.spec
-  log.info({ volume, id: journal?.id ?? request.spec.migration?.id, ...report }, 'step')
+  log.info({ volume, id: request.spec.migration?.id ?? journal?.id, ...report }, 'step')
 }

@@ -13,6 +13,11 @@ const JOURNAL_PREFIX = 'move-'
 export const journalName = (volume: string): string => `${JOURNAL_PREFIX}${volume}`
 export const isJournalName = (name: string): boolean => name.startsWith(JOURNAL_PREFIX)
 
+/** A Lease of ours that this version cannot read. */
+export class UnreadableRecord extends Error {
+  override readonly name = 'UnreadableRecord'
+}
+
 /** Bump when a reader of the old form would do harm. */
 const FORMAT = 1
 
@@ -114,19 +119,13 @@ export interface FenceIntent {
 export const isActive = (journal: Pick<Journal, 'phase'> | undefined): boolean =>
   journal !== undefined && journal.phase !== 'Ended'
 
-/** Ordinal at the end of a migration id; 0 where it has none. */
-export function ordinal(id: string): number {
-  const value = Number(id.slice(id.lastIndexOf('-') + 1))
-  return Number.isSafeInteger(value) && value > 0 ? value : 0
-}
-
 export const encode = (record: Journal | Fence): string => JSON.stringify({ format: FORMAT, ...record })
 
-/** Throws where a record is damaged or of a newer format: then nothing may be done on its behalf. */
+/** Throws UnreadableRecord where a record is damaged or of another format: nothing may be done on its behalf. */
 export function decodeJournal(data: string): Journal {
   const record = decode(data) as unknown as Journal
   if (typeof record.volume !== 'string' || typeof record.id !== 'string' || typeof record.phase !== 'string') {
-    throw new Error('the journal lacks volume, id or phase')
+    throw new UnreadableRecord('the journal lacks volume, id or phase')
   }
   return record
 }
@@ -134,7 +133,15 @@ export function decodeJournal(data: string): Journal {
 export const decodeFence = (data: string): Fence => decode(data) as Fence
 
 function decode(data: string): Record<string, unknown> {
-  const { format, ...record } = JSON.parse(data) as Record<string, unknown>
-  if (format !== FORMAT) throw new Error(`the record has format ${String(format)}, this version reads ${FORMAT}`)
-  return record
+  let record: Record<string, unknown>
+  try {
+    record = JSON.parse(data) as Record<string, unknown>
+  } catch (cause) {
+    throw new UnreadableRecord('the record is not JSON', { cause })
+  }
+  const { format, ...rest } = record
+  if (format !== FORMAT) {
+    throw new UnreadableRecord(`the record has format ${String(format)}, this version reads ${FORMAT}`)
+  }
+  return rest
 }

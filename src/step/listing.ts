@@ -67,12 +67,12 @@ export function sharedListing(deps: ListingDeps): SharedListing {
 }
 
 async function read({ mayastor, leases }: ListingDeps): Promise<Listing> {
-  const [volumes, pools, nodes, capabilities, journals] = await Promise.all([
+  const [volumes, pools, nodes, capabilities, { journals }] = await Promise.all([
     mayastor.volumes(),
     mayastor.pools(),
     mayastor.nodes(),
     mayastor.capabilities(),
-    leases === undefined ? [] : readJournals(leases),
+    leases === undefined ? { journals: [] } : readJournals(leases),
   ])
   return {
     volumes: new Map(volumes.map((volume) => [volume.uuid, volume])),

@@ -3,8 +3,17 @@ import type { StoredLease } from '../clients/leases.js'
 import type { Clock } from '../clock.js'
 import type { PolicyOptions } from '../decide/policy.js'
 import type { Metrics } from '../metrics.js'
-import { type ActDeps, act } from './act.js'
-import { decodeFence, decodeJournal, FENCE_NAME, isActive, isJournalName, type Journal } from './journal.js'
+import { type ActDeps, type Assignment, act } from './act.js'
+import {
+  decodeFence,
+  decodeJournal,
+  FENCE_NAME,
+  isActive,
+  isJournalName,
+  type Journal,
+  UnreadableRecord,
+} from './journal.js'
+import { SOON } from './step.js'
 
 /**
  * The server's own loop: closes brackets and ends moves that nobody drives (Metacontroller is down, a server died, the
@@ -29,11 +38,16 @@ export interface LoopDeps {
 const PERIOD_MS = 10_000
 /** Silence, on our own clock, after which a bracket counts as abandoned: two heartbeats and more. */
 const BRACKET_SILENCE_MS = 45_000
-/** Silence after which a move counts as abandoned and is finished or undone, whichever is safe sooner. */
-const MOVE_SILENCE_MS = 600_000
+/**
+ * Silence after which a move counts as abandoned and is finished or undone, whichever is safe sooner. Longer than
+ * Metacontroller's longest back-off, 1000 s, and a resync at rest together.
+ */
+const MOVE_SILENCE_MS = 1_800_000
 /** Tombstones stay for the cooldown, and at least this long. */
 const TOMBSTONE_MS = 3_600_000
 const BUDGET_MS = 5_000
+/** Turns for one bracket: enough for some hundred pools. */
+const TURNS_LIMIT = 24
 
 export function moveLoop({ act: deps, clock, log, metrics, options, task }: LoopDeps): MoveLoop {
   const lastChange = new Map<string, { readonly renewedAt: number; readonly since: number }>()
@@ -52,36 +66,68 @@ export function moveLoop({ act: deps, clock, log, metrics, options, task }: Loop
     return now - seen.since
   }
 
-  const drive = async (act_: ActDeps, volume: string, journal: Journal | undefined, bracketOnly: boolean) => {
+  const assignment = (volume: string, journal: Journal | undefined, bracketOnly: boolean): Assignment => ({
+    volumeID: volume,
+    migration: undefined,
+    finalizing: false,
+    bracketOnly,
+    abandoned: !bracketOnly,
+    topology: journal?.topology ?? '',
+    policy: journal?.policy ?? '',
+    preservationMode: options.preservationMode,
+    dryRun: options.dryRun,
+    clusterLimit: options.maxConcurrentMigrations,
+    totals: { succeeded: 0, failed: 0, aborted: 0 },
+  })
+
+  const drive = async (deps: ActDeps, volume: string, journal: Journal | undefined, bracketOnly: boolean) => {
     log.info({ volume, id: journal?.id, bracketOnly }, 'nobody drives this move; cleaning up')
-    const assignment = {
-      volumeID: volume,
-      migration: undefined,
-      finalizing: false,
-      bracketOnly,
-      topology: journal?.topology ?? '',
-      policy: journal?.policy ?? '',
-      preservationMode: options.preservationMode,
-      dryRun: options.dryRun,
-      clusterLimit: options.maxConcurrentMigrations,
-      totals: { succeeded: 0, failed: 0, aborted: 0 },
+    try {
+      // What is written here ends the silence: a bracket that takes longer is closed without waiting for it again.
+      for (let turns = 0; turns < TURNS_LIMIT && !stopping.signal.aborted; turns++) {
+        const work = assignment(volume, journal, bracketOnly)
+        const { fence, seconds, failure } = await act(deps, work, BUDGET_MS, stopping.signal)
+        if (fence.volume !== volume || seconds !== SOON || failure !== undefined) return
+      }
+    } catch (error) {
+      log.warn({ volume, cause: (error as Error).message }, 'the move could not be cleaned up')
     }
-    await act(act_, assignment, BUDGET_MS, stopping.signal)
+  }
+
+  /** Lists the leases; what was silent while nobody could write is not held against it. */
+  const list = async (deps: ActDeps): Promise<readonly StoredLease[]> => {
+    try {
+      return await deps.leases.list()
+    } catch (error) {
+      lastChange.clear()
+      throw error
+    }
+  }
+
+  const read = <T>(lease: StoredLease, decode: (data: string) => T): T | undefined => {
+    try {
+      return decode(lease.data)
+    } catch (error) {
+      if (!(error instanceof UnreadableRecord)) throw error
+      log.error({ lease: lease.name, cause: error.message }, 'a lease cannot be read; no move begins while it is there')
+      return undefined
+    }
   }
 
   const look = async (deps: ActDeps) => {
-    const leases = await deps.leases.list()
+    const leases = await list(deps)
     const known = new Set(leases.map((lease) => lease.name))
     for (const name of lastChange.keys()) if (!known.has(name)) lastChange.delete(name)
     const fenceLease = leases.find((lease) => lease.name === FENCE_NAME)
-    const fence = fenceLease === undefined ? {} : decodeFence(fenceLease.data)
+    const fence = (fenceLease && read(fenceLease, decodeFence)) ?? {}
     const fenceSilence = fenceLease === undefined ? 0 : silence(fenceLease)
     let active = 0
     let extra = 0
-    let holder: { readonly journal: Journal | undefined; readonly silence: number } | undefined
-    const abandoned: { readonly journal: Journal; readonly bracketOnly: boolean }[] = []
+    let holder: { readonly journal: Journal; readonly silence: number } | undefined
+    const quiet: { readonly journal: Journal; readonly bracketOnly: boolean }[] = []
     for (const lease of leases.filter(({ name }) => isJournalName(name))) {
-      const journal = decodeJournal(lease.data)
+      const journal = read(lease, decodeJournal)
+      if (journal === undefined) continue
       const silent = silence(lease)
       if (fence.volume === journal.volume) holder = { journal, silence: silent }
       if (!isActive(journal)) {
@@ -92,27 +138,25 @@ export function moveLoop({ act: deps, clock, log, metrics, options, task }: Loop
       if (journal.phase !== 'ScalingUp') extra++
       if (journal.phase === 'Preserved') continue
       active++
-      if (silent >= MOVE_SILENCE_MS) abandoned.push({ journal, bracketOnly: false })
-      else if (silent >= BRACKET_SILENCE_MS && journal.call !== undefined) {
-        abandoned.push({ journal, bracketOnly: true })
-      }
+      if (silent >= MOVE_SILENCE_MS) quiet.push({ journal, bracketOnly: false })
+      else if (silent >= BRACKET_SILENCE_MS && journal.call !== undefined) quiet.push({ journal, bracketOnly: true })
     }
     metrics.activeMigrations.set(active)
     metrics.extraReplicas.set(extra)
     metrics.fenceOpenSeconds.set(fence.openedAt === undefined ? 0 : (clock.now() - fence.openedAt) / 1000)
     const held = fence.volume
-    const quiet = Math.min(fenceSilence, isActive(holder?.journal) ? (holder?.silence ?? 0) : fenceSilence)
-    if (held !== undefined && quiet >= BRACKET_SILENCE_MS) {
-      if (!abandoned.some(({ journal }) => journal.volume === held)) await drive(deps, held, holder?.journal, true)
+    const heldSilence = isActive(holder?.journal) ? Math.min(fenceSilence, holder?.silence ?? 0) : fenceSilence
+    if (held !== undefined && heldSilence >= BRACKET_SILENCE_MS) await drive(deps, held, holder?.journal, true)
+    for (const { journal, bracketOnly } of quiet) {
+      if (journal.volume !== held || !bracketOnly) await drive(deps, journal.volume, journal, bracketOnly)
     }
-    for (const { journal, bracketOnly } of abandoned) await drive(deps, journal.volume, journal, bracketOnly)
   }
 
   const run = async (deps: ActDeps) => {
     try {
       await look(deps)
-    } catch (err) {
-      log.warn({ err: (err as Error).message }, 'the loop could not look after abandoned moves')
+    } catch (error) {
+      log.warn({ cause: (error as Error).message }, 'the loop could not look after abandoned moves')
     }
     if (!stopping.signal.aborted) cancel = clock.after(PERIOD_MS, () => begin(deps))
   }

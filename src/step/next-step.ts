@@ -19,6 +19,7 @@ const SECOND_MS = 1000
 const RESOLVE_MS = 60 * SECOND_MS
 /** Between the two readings that show a replica synced: Mayastor's state may be 30 s old. */
 const CONFIRM_MS = 30 * SECOND_MS
+const CANCELS = { Cancelled: 'withdrawn', Abandoned: 'driven by nobody' } as const
 /** Seconds until the next look at what only time changes: a rebuild, a resting move. */
 const WATCH = 15
 
@@ -116,7 +117,7 @@ function scalingUp(journal: Journal, volume: MayastorVolume, s: Situation): Step
   const stop = (reason: MigrationReason, message: string) =>
     closeBracket(s) ?? end(journal, now, 'Aborted', reason, message)
   if (journal.refused !== undefined) return stop('GrowRefused', journal.refused)
-  if (s.cancel) return stop('Cancelled', 'withdrawn before the replica was added')
+  if (s.cancel) return stop(s.cancel, `${CANCELS[s.cancel]} before the replica was added`)
   const rest = (message: string) => {
     if (now - journal.progress.at > journal.timeoutMs) return stop('PlacementChanged', message)
     return closeBracket(s) ?? wait(journal, 'Resting', message, WATCH)
@@ -216,7 +217,7 @@ function rebuildTrouble(
   { now, view, cancel }: Situation,
 ): { reason: MigrationReason; message: string } | undefined {
   const { move, timeoutMs, hardTimeoutMs, progress } = journal
-  if (cancel) return { reason: 'Cancelled', message: 'withdrawn while the replica was being rebuilt' }
+  if (cancel) return { reason: cancel, message: `${CANCELS[cancel]} while the replica was being rebuilt` }
   const pool = view.pools.get(move.targetPool)
   if (added.childReason === 'OutOfSpace' || (pool !== undefined && isFilling(pool))) {
     return { reason: 'TargetFilling', message: `pool ${move.targetPool} ran below half of its reserve` }
@@ -342,8 +343,8 @@ function finishMove(journal: Journal, volume: MayastorVolume, s: Situation): Ste
       return end(moved, now, 'Completed', 'AllReplicasMoved', `moved ${moved.replicasMoved} of ${moved.replicasTotal}`)
     }
     if (undo !== undefined || cancel) {
-      const reason = (undo?.reason ?? 'Cancelled') as MigrationReason
-      return end(moved, now, 'Aborted', reason, 'withdrawn; replicas already moved stay moved')
+      const reason = (undo?.reason ?? cancel ?? 'Cancelled') as MigrationReason
+      return end(moved, now, 'Aborted', reason, 'replicas already moved stay moved')
     }
     return nextMove(moved, volume, s)
   }

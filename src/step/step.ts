@@ -13,7 +13,7 @@ export interface Situation {
   /** The migration the ReplicaTopology asks for. */
   readonly migration: Migration | undefined
   /** What runs is to end: withdrawn, finalizing, or abandoned by whoever drove it. */
-  readonly cancel: boolean
+  readonly cancel: 'Cancelled' | 'Abandoned' | undefined
   /** The ReplicaTopology is being deleted. */
   readonly finalizing: boolean
   /** Only resolve what is unresolved and close the bracket: whoever drove the move was silent, and may come back. */
@@ -28,6 +28,8 @@ export interface Situation {
   readonly view: View
   /** Live journals of all volumes and Mayastor's list of volumes; read where a move may begin, else empty. */
   readonly journals: readonly Journal[]
+  /** Names of Leases that should be journals and cannot be read. */
+  readonly unreadable: readonly string[]
   readonly volumes: readonly MayastorVolume[]
   /** Migrations in the whole cluster at once. */
   readonly clusterLimit: number

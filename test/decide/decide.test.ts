@@ -169,8 +169,8 @@ table<RunSetup & { readonly decision: ReplicaTopologySpec['decision'] }>(
       decision: {
         tier: 'NVMe',
         reason: 'Cooldown',
-        message: `left on two tiers by migration a-1; migrated by a-1; next one not before ${ago(-SECOND)}`,
-        holds: [{ reason: 'Cooldown', message: `migrated by a-1; next one not before ${ago(-SECOND)}` }],
+        message: `left on two tiers by migration a-1; migration a-1 ended lately; next one not before ${ago(-SECOND)}`,
+        holds: [{ reason: 'Cooldown', message: `migration a-1 ended lately; next one not before ${ago(-SECOND)}` }],
       },
     },
     'on two tiers for another reason: stays': {

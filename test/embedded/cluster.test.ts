@@ -2,6 +2,7 @@ import t, { type Test } from 'tap'
 import { API_VERSION } from '../../src/api/names.js'
 import type { ReplicaTopologySpec, ReplicaTopologyStatus } from '../../src/api/replica-topology.js'
 import type { StoragePolicySpec, StoragePolicyStatus } from '../../src/api/storage-policy.js'
+import { LeaseError } from '../../src/clients/leases.js'
 import { Checker } from '../../src/embedded/checker.js'
 import { type ClusterOptions, EmbeddedCluster, GIB, type VolumeOptions } from '../../src/embedded/cluster.js'
 import type { Outage } from '../../src/embedded/prometheus/server.js'
@@ -344,6 +345,65 @@ for (const who of ['Metacontroller', 'the server'] as const) {
     )
   })
 }
+
+t.test('a bracket around many pools is closed in one go', async (t) => {
+  const w = await world(t, { nodes: 40 })
+  w.addVolume(1, { pools: ['sata-1', 'sata-2'], load: hot })
+  w.c.addPolicy('default', policy)
+  await w.begin()
+  await w.c.run(10 * MINUTE, () => cordons(w) > 70)
+  t.ok(cordons(w) > 70, 'pools are cordoned')
+  await w.c.metacontroller.stop()
+  await w.c.run(2 * MINUTE)
+  t.equal(cordons(w), 0)
+  t.strictSame(w.checker.violations, [])
+})
+
+t.test('what runs while the API server is away is not taken for abandoned', async (t) => {
+  const w = await rebuilding(t)
+  const { get, list } = w.c.leases
+  const away = async () => {
+    throw new LeaseError('no connection')
+  }
+  await w.c.metacontroller.stop()
+  Object.assign(w.c.leases, { get: away, list: away })
+  await w.c.run(45 * MINUTE)
+  Object.assign(w.c.leases, { get, list })
+  await w.c.run(MINUTE)
+  w.c.startMetacontroller()
+  await w.c.run(60 * MINUTE, () => w.phaseOf(1) === 'Completed')
+  t.match(w.topology(1)?.status.migration, { phase: 'Completed', replicasMoved: 2 })
+  w.safe(t)
+})
+
+t.test('what nobody drives for long is ended: undone, and said so', async (t) => {
+  const w = await rebuilding(t, {
+    mayastor: { rebuildBytesPerSecond: 1024 },
+    options: { migrationTimeoutMinutes: 600 },
+  })
+  await w.c.metacontroller.stop()
+  await w.c.run(40 * MINUTE)
+  t.strictSame(w.poolsOf(1), ['sata-1', 'sata-2'])
+  w.c.startMetacontroller()
+  await w.c.run(MINUTE)
+  t.match(w.topology(1)?.status.migration, { phase: 'Aborted', reason: 'Abandoned' })
+  w.checker.atRest(w.c.clock.now())
+  w.safe(t)
+})
+
+t.test('a journal that cannot be read holds back new moves and nothing else', async (t) => {
+  const w = await rebuilding(t)
+  w.addVolume(2, { pools: ['sata-3'], load: hot })
+  const lease = { name: 'move-from-a-later-version', holder: 'x', renewedAt: 0, data: '{"format":2}' }
+  const stored = await w.c.leases.create(lease)
+  await w.c.run(60 * MINUTE)
+  t.match(w.topology(1)?.status.migration, { phase: 'Completed' }, 'what runs goes on')
+  t.match(w.topology(2)?.status, { volume: { state: 'Online' }, migration: { reason: 'UnreadableJournal' } })
+  if (stored !== 'conflict') await w.c.leases.remove(stored.name, stored.version)
+  await w.c.run(60 * MINUTE)
+  t.match(w.poolsOf(2), [/^nvme/], 'and the rest follows when it is gone')
+  w.safe(t)
+})
 
 t.test('preservation mode', async (t) => {
   let load = hot

@@ -194,6 +194,11 @@ const cases: Record<string, readonly Case[]> = {
       want: 'note Aborted NoSlot (declined)',
     },
     {
+      name: 'a journal cannot be read',
+      at: { unreadable: ['move-x'] },
+      want: 'note Aborted UnreadableJournal (declined)',
+    },
+    {
       name: 'a preserved pair and a tombstone hold no slot',
       at: { journals: [journal({ volume: 'x', phase: 'Preserved' }), journal({ volume: 'y', phase: 'Ended' })] },
       want: 'takeFence',
@@ -328,7 +333,7 @@ const cases: Record<string, readonly Case[]> = {
     },
     {
       name: 'cancelled before the replica was added',
-      at: { journal: journal(), cancel: true },
+      at: { journal: journal(), cancel: 'Cancelled' },
       want: 'note Aborted Cancelled (declined)',
     },
     {
@@ -455,7 +460,7 @@ const cases: Record<string, readonly Case[]> = {
     },
     {
       name: 'cancelled: undone',
-      at: { journal: waiting, cancel: true, view: view({ volume: { replicas: growing } }) },
+      at: { journal: waiting, cancel: 'Cancelled', view: view({ volume: { replicas: growing } }) },
       want: 'note ScalingDown new Cancelled',
     },
     {
@@ -539,7 +544,7 @@ const cases: Record<string, readonly Case[]> = {
       name: 'synced and cancelled: finished, not undone',
       at: {
         now: NOW + 30_000,
-        cancel: true,
+        cancel: 'Cancelled',
         journal: { ...waiting, ...confirmed },
         view: view({ volume: { replicas: grown } }),
       },
@@ -658,7 +663,12 @@ const cases: Record<string, readonly Case[]> = {
     },
     {
       name: 'cancelled after it was sent: goes on',
-      at: { journal: sent, cancel: true, fence: labelled, view: view({ volume: { replicas: grown }, ...marked }) },
+      at: {
+        journal: sent,
+        cancel: 'Cancelled',
+        fence: labelled,
+        view: view({ volume: { replicas: grown }, ...marked }),
+      },
       want: 'call setReplicaCount 2',
     },
     {
@@ -698,7 +708,7 @@ const cases: Record<string, readonly Case[]> = {
     },
     {
       name: 'cancelled: what is moved stays moved',
-      at: { journal: sent, cancel: true, view: view({ volume: { replicas: grown.slice(1) } }) },
+      at: { journal: sent, cancel: 'Cancelled', view: view({ volume: { replicas: grown.slice(1) } }) },
       want: 'note Aborted Cancelled',
     },
     {
@@ -735,7 +745,7 @@ const cases: Record<string, readonly Case[]> = {
         journal: { ...waiting, phase: 'Preserved' },
         preservationMode: true,
         migration: undefined,
-        cancel: true,
+        cancel: 'Cancelled',
         view: view({ volume: { replicas: grown } }),
       },
       want: 'rest',
