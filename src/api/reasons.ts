@@ -80,7 +80,6 @@ export const MIGRATION_REASONS = {
   WrongPool: 'Mayastor placed the replica on another pool.',
   TargetLost: 'The added replica or its pool is gone.',
   TargetFilling: 'The target pool ran below half of its reserve.',
-  SourceLost: 'The old replica disappeared by itself.',
   NoProgress: 'The rebuild made no progress for the migration timeout.',
   HardTimeout: 'The move took longer than the hard timeout.',
   Cancelled: 'The migration was withdrawn: the policy or the volume no longer wants it.',

@@ -1,6 +1,7 @@
 import { LeaseError, type LeaseRecord, type LeaseStore, type StoredLease } from '../clients/leases.js'
 import { type MayastorClient, MayastorError } from '../clients/mayastor.js'
 import type { Clock } from '../clock.js'
+import { ordinalOf } from '../plan/migration-id.js'
 import {
   decodeFence,
   decodeJournal,
@@ -20,10 +21,12 @@ import { type Report, type Situation, SOON, type Step } from './step.js'
 
 /** The thin shell of the step machine: reads afresh, asks for the next step, swaps the record, sends the call. */
 
-/** No write is sent later than this after the swap that announced it, or the read it rests on. */
+/** No write is sent later than this after the read it rests on, and so after the swap that announced it. */
 const MAX_WINDOW_MS = 5_000
 /** A journal that is being driven is renewed at least this often: a sign of life for the loop of every server. */
 export const HEARTBEAT_MS = 20_000
+/** Seconds until the next sync after a call that failed. */
+const AFTER_FAILURE = 5
 /** Steps in one sync at most; a bracket that needs more goes on in the next. */
 const STEP_LIMIT = 400
 
@@ -49,6 +52,7 @@ export type Assignment = Pick<
   Situation,
   | 'volumeID'
   | 'migration'
+  | 'known'
   | 'finalizing'
   | 'bracketOnly'
   | 'topology'
@@ -111,7 +115,9 @@ export async function act(
     const failure = await send(deps, situation, records, step, readAt)
     sent = step.call.op
     done = step.report
-    if (failure !== undefined || step.call.op === 'setReplicaCount') return { ...pending, report: done, failure }
+    if (failure !== undefined || step.call.op === 'setReplicaCount') {
+      return { ...pending, report: done, seconds: failure === undefined ? SOON : AFTER_FAILURE, failure }
+    }
   }
 }
 
@@ -178,7 +184,8 @@ function cancelOf(
 ): Situation['cancel'] {
   if (bracketOnly) return undefined
   if (abandoned) return 'Abandoned'
-  return finalizing || migration?.id !== journal?.id ? 'Cancelled' : undefined
+  const late = migration !== undefined && journal !== undefined && ordinalOf(migration.id) < ordinalOf(journal.id)
+  return finalizing || (migration?.id !== journal?.id && !late) ? 'Cancelled' : undefined
 }
 
 export interface Journals {
@@ -232,6 +239,10 @@ async function write(
       return (await swap(deps, FENCE_NAME, encode(step.fence), records.fence)) !== 'conflict'
     case 'releaseFence':
       if (situation.fence.volume !== situation.volumeID) return false
+      // Whoever is about to announce a call of this bracket loses that swap: nothing can come after the release.
+      if (situation.journal !== undefined && isActive(situation.journal)) {
+        if ((await swapJournal(deps, situation.journal, records.journal)) === 'conflict') return false
+      }
       return (await swap(deps, FENCE_NAME, encode({}), records.fence)) !== 'conflict'
   }
 }
@@ -242,7 +253,7 @@ async function write(
  */
 async function send(
   deps: ActDeps,
-  { fence, volumeID }: Situation,
+  { fence, volumeID, journal: before }: Situation,
   records: Records,
   { journal, call }: Extract<Step, { kind: 'call' }>,
   readAt: number,
@@ -253,7 +264,12 @@ async function send(
       ? await swap(deps, FENCE_NAME, encode(fence), records.fence)
       : await swapJournal(deps, journal, records.journal)
   const window = clock.monotonic() - readAt
-  if (swapped === 'conflict' || window > MAX_WINDOW_MS) return undefined
+  if (swapped === 'conflict') return undefined
+  if (window > MAX_WINDOW_MS) {
+    // Nothing was sent: what was true before the announcement is true again.
+    if (journal !== undefined && before !== undefined) await swapJournal(deps, before, swapped)
+    return undefined
+  }
   const failure = await request(deps.mayastor, volumeID, call).then(
     () => undefined,
     (error: unknown) => {
@@ -269,7 +285,8 @@ async function send(
   }
   const { call: _, ...answered } = journal
   const refused = failure !== undefined && !isAlreadySo(call, failure)
-  const note = refused && call.op === 'setReplicaCount' ? { ...answered, refused: failure?.message ?? '' } : answered
+  const closes = call.op === 'uncordonPool' || call.op === 'uncordonNode'
+  const note = refused && !closes ? { ...answered, refused: failure?.message ?? '', refusedAt: clock.now() } : answered
   await swapJournal(deps, note, swapped)
   return refused ? failure : undefined
 }
@@ -291,11 +308,8 @@ function request(mayastor: MayastorClient, volume: string, call: MayastorCall): 
 
 /** Somebody else cordoned the pool between our read and our call: it is theirs. */
 function disown(fence: Fence, pool: string): Fence {
-  const { pools = [], foreign = [], ...intent } = fence.intent ?? {}
-  return {
-    ...fence,
-    intent: { ...intent, pools: pools.filter((entry) => entry.pool !== pool), foreign: [...foreign, pool] },
-  }
+  const { pools = [], ...intent } = fence.intent ?? {}
+  return { ...fence, intent: { ...intent, pools: pools.filter((entry) => entry.pool !== pool) } }
 }
 
 /** "It is so already": 422 for pool bits, 412 for node labels and a count that was reached. The next read decides. */
@@ -311,7 +325,8 @@ function heartbeat(deps: ActDeps, { journal }: Situation, records: Records): Pro
 
 async function renew(deps: ActDeps, journal: Journal | undefined, stored: StoredLease | undefined): Promise<void> {
   if (journal === undefined || !isActive(journal) || stored === undefined) return
-  if (deps.clock.now() - stored.renewedAt >= HEARTBEAT_MS) await swapJournal(deps, journal, stored)
+  // A writer whose clock is ahead of ours must not keep us silent.
+  if (Math.abs(deps.clock.now() - stored.renewedAt) >= HEARTBEAT_MS) await swapJournal(deps, journal, stored)
 }
 
 function swapJournal(deps: ActDeps, journal: Journal, stored: StoredLease | undefined) {

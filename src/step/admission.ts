@@ -20,6 +20,9 @@ export function begin(s: Situation): Step {
   if (migration === undefined || s.finalizing) return { kind: 'rest' }
   if (journal !== undefined && ordinalOf(migration.id) <= ordinalOf(journal.id)) return { kind: 'rest' }
   const { volume } = view
+  if (journal === undefined && s.known) {
+    return decline(migration, s, 'JournalLost', 'the journal of the migration is gone; look at the replicas by hand')
+  }
   const refusal = refuse(migration, s)
   if (refusal !== undefined || volume === undefined) {
     return decline(migration, s, refusal?.reason ?? 'VolumeGone', refusal?.message ?? 'Mayastor knows no such volume')
@@ -41,7 +44,7 @@ export function nextMove(journal: Journal, volume: MayastorVolume, s: Situation)
     const message = `moved ${journal.replicasMoved} of ${journal.replicasTotal}`
     return end(journal, s.now, 'Completed', 'AllReplicasMoved', message)
   }
-  const { victim: _, reading: __, undo: ___, removalSentAt: ____, ...rest } = journal
+  const { victim: _, reading: __, undo: ___, removalSentAt: ____, refused: _____, adoptions: ______, ...rest } = journal
   return { kind: 'note', journal: { ...rest, ...onReplica(first, queue, volume, s) } }
 }
 
@@ -80,11 +83,11 @@ function refuse(
   if (s.dryRun) return { reason: 'DryRun', message: 'the operator runs with --dry-run' }
   const [refusal] = volumeRefusals(view)
   if (refusal !== undefined) return refusal
-  const { end, phase } = s.journal ?? {}
+  const { cooldownFrom } = s.journal ?? {}
   const cooldownMs = parseDuration(migration.cooldown) ?? 0
   // Deciding knows the end to the second, from status.
-  const endedAt = Math.floor((end?.at ?? 0) / 1000) * 1000
-  if (phase === 'Ended' && end?.started && s.now < endedAt + cooldownMs) {
+  const endedAt = cooldownFrom === undefined ? undefined : Math.floor(cooldownFrom / 1000) * 1000
+  if (endedAt !== undefined && s.now < endedAt + cooldownMs) {
     return { reason: 'Cooldown', message: 'the volume was migrated recently' }
   }
   const [unreadable] = s.unreadable
@@ -185,8 +188,8 @@ function record(migration: Migration, s: Situation): Constant {
     timeoutMs: parseDuration(migration.timeout) ?? 0,
     ...(hardTimeoutMs === undefined ? {} : { hardTimeoutMs }),
     cooldownMs: parseDuration(migration.cooldown) ?? 0,
-    policyLimit: migration.maxConcurrentMigrations,
     attempts: (s.journal?.attempts ?? 0) + 1,
+    ...(s.journal?.cooldownFrom === undefined ? {} : { cooldownFrom: s.journal.cooldownFrom }),
     totals: s.journal?.totals ?? s.totals,
   }
 }

@@ -218,6 +218,7 @@ function assignment({ name, spec, status }: Request, finalizing: boolean, option
   return {
     volumeID: spec.volumeID,
     migration: finalizing ? undefined : spec.migration,
+    known: status?.migration?.started === true && status.migration.id === spec.migration?.id,
     finalizing,
     bracketOnly: false,
     abandoned: false,

@@ -62,8 +62,6 @@ export interface Journal {
   readonly timeoutMs: number
   readonly hardTimeoutMs?: number
   readonly cooldownMs: number
-  /** The policy's limit on concurrent migrations. */
-  readonly policyLimit: number
   readonly promisedBytes: number
   readonly startedAt: number
   /** The newest maximum of what has been rebuilt, and when it was reached. */
@@ -82,6 +80,11 @@ export interface Journal {
   readonly removalSentAt?: number
   /** Mayastor's definite refusal of the last call. */
   readonly refused?: string
+  readonly refusedAt?: number
+  /** Times Mayastor replaced the added replica during the current move. */
+  readonly adoptions?: number
+  /** When a migration that moved data last ended; kept when later ones are declined. */
+  readonly cooldownFrom?: number
   /** A write whose outcome is not known. */
   readonly call?: MayastorCall & { readonly sentAt: number }
   readonly end?: JournalEnd
@@ -110,8 +113,6 @@ export interface Fence {
 export interface FenceIntent {
   /** Pools we cordon, with the other bits each had before. */
   readonly pools: readonly { readonly pool: string; readonly otherBits: string }[]
-  /** Pools whose `replicas` bit was set by somebody else; never touched. */
-  readonly foreign: readonly string[]
   /** The node we put our label on. */
   readonly label?: { readonly node: string; readonly label: string }
 }

@@ -69,6 +69,7 @@ export function moveLoop({ act: deps, clock, log, metrics, options, task }: Loop
   const assignment = (volume: string, journal: Journal | undefined, bracketOnly: boolean): Assignment => ({
     volumeID: volume,
     migration: undefined,
+    known: false,
     finalizing: false,
     bracketOnly,
     abandoned: !bracketOnly,

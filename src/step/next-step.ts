@@ -1,17 +1,10 @@
-import type { MayastorPool, MayastorReplica, MayastorVolume } from '../api/mayastor.js'
+import type { MayastorNode, MayastorPool, MayastorReplica, MayastorVolume } from '../api/mayastor.js'
 import { NODE_LABEL_PREFIX } from '../api/names.js'
 import type { MigrationReason } from '../api/reasons.js'
+import { ordinalOf } from '../plan/migration-id.js'
 import { begin, nextMove, replanned } from './admission.js'
 import { isActive, type Journal, type MayastorCall } from './journal.js'
-import {
-  clusterRefusal,
-  isCordoned,
-  isFilling,
-  poolRefusal,
-  type Refusal,
-  type View,
-  volumeRefusals,
-} from './preconditions.js'
+import { clusterRefusal, isFilling, poolRefusal, type Refusal, type View, volumeRefusals } from './preconditions.js'
 import { end, reportOf, type Situation, type Step, takeFence, wait } from './step.js'
 
 const SECOND_MS = 1000
@@ -19,6 +12,8 @@ const SECOND_MS = 1000
 const RESOLVE_MS = 60 * SECOND_MS
 /** Between the two readings that show a replica synced: Mayastor's state may be 30 s old. */
 const CONFIRM_MS = 30 * SECOND_MS
+/** Times Mayastor may replace the added replica before the move is given up. */
+const MAX_ADOPTIONS = 3
 const CANCELS = { Cancelled: 'withdrawn', Abandoned: 'driven by nobody' } as const
 /** Seconds until the next look at what only time changes: a rebuild, a resting move. */
 const WATCH = 15
@@ -111,13 +106,17 @@ function scalingUp(journal: Journal, volume: MayastorVolume, s: Situation): Step
     }
   }
   if (volume.numReplicas !== count) return countChanged(journal, volume, s)
-  if (added.length > 0) {
-    return wait(journal, 'Growing', 'attaching the replica failed; Mayastor removes it again', 5)
+  if (volume.replicas.length > count) {
+    // The call is resolved: cordons are not needed while Mayastor tidies up.
+    return closeBracket(s) ?? wait(journal, 'Growing', 'attaching the replica failed; Mayastor removes it again', 5)
   }
   const stop = (reason: MigrationReason, message: string) =>
     closeBracket(s) ?? end(journal, now, 'Aborted', reason, message)
   if (journal.refused !== undefined) return stop('GrowRefused', journal.refused)
   if (s.cancel) return stop(s.cancel, `${CANCELS[s.cancel]} before the replica was added`)
+  if (missing(journal, volume).length > 0) {
+    return stop('PlacementChanged', 'the replicas are not those the move began with')
+  }
   const rest = (message: string) => {
     if (now - journal.progress.at > journal.timeoutMs) return stop('PlacementChanged', message)
     return closeBracket(s) ?? wait(journal, 'Resting', message, WATCH)
@@ -134,14 +133,13 @@ function scalingUp(journal: Journal, volume: MayastorVolume, s: Situation): Step
   const holding = new Set(volume.replicas.map((replica) => replica.node))
   const others = [...view.pools.values()].filter((pool) => pool.id !== move.targetPool && !holding.has(pool.node))
   const open = others.filter((pool) => !pool.cordon.replicas)
-  const intent = fence.intent ?? { pools: [], foreign: [] }
+  const intent = fence.intent ?? { pools: [] }
   const listed = new Set(intent.pools.map((entry) => entry.pool))
   const unlisted = open.filter((pool) => !listed.has(pool.id))
   if (unlisted.length > 0) {
-    const foreign = others.filter((pool) => pool.cordon.replicas && !listed.has(pool.id)).map((pool) => pool.id)
     const pools = [...intent.pools, ...unlisted.map((pool) => ({ pool: pool.id, otherBits: otherBits(pool) }))]
     const report = reportOf(journal, 'Cordoning', 'cordoning every other pool')
-    return { kind: 'intend', fence: { ...fence, intent: { ...intent, pools, foreign } }, report }
+    return { kind: 'intend', fence: { ...fence, intent: { ...intent, pools } }, report }
   }
   const [next] = open
   return next === undefined
@@ -155,13 +153,10 @@ function scalingUp(journal: Journal, volume: MayastorVolume, s: Situation): Step
     : call(journal, now, { op: 'cordonPool', pool: next.id }, 'Cordoning', `cordoning pool ${next.id}`)
 }
 
-/** What has changed since the move was admitted, so that no replica may be added now. */
+/** Why no replica may be added now, though it may be later. */
 function growRefusal(journal: Journal, volume: MayastorVolume, s: Situation): Refusal | undefined {
   const [refusal] = volumeRefusals(s.view)
   if (refusal !== undefined) return refusal
-  if (missing(journal, volume).length > 0) {
-    return { reason: 'VolumeNotHealthy', message: 'the replicas are not those the move began with' }
-  }
   // Before the fence is taken the target may still change.
   if (s.fence.volume !== s.volumeID) return undefined
   const pool = s.view.pools.get(journal.move.targetPool)
@@ -183,7 +178,14 @@ function waitingSync(journal: Journal, volume: MayastorVolume, s: Situation): St
     if (replacement === undefined || more.length > 0) {
       return undo(journal, undefined, 'TargetLost', 'the added replica is gone')
     }
-    return { kind: 'note', journal: { ...restart(journal, now), move: { ...move, added: replacement.uuid } } }
+    const adoptions = (journal.adoptions ?? 0) + 1
+    if (adoptions > MAX_ADOPTIONS) {
+      return undo(journal, replacement, 'TargetLost', 'Mayastor replaced the added replica time and again')
+    }
+    return {
+      kind: 'note',
+      journal: { ...restart(journal, now), adoptions, move: { ...move, added: replacement.uuid } },
+    }
   }
   if (added.pool !== undefined && added.pool !== move.targetPool) {
     return undo(journal, added, 'WrongPool', `Mayastor placed the replica on ${added.pool}`)
@@ -233,7 +235,7 @@ function rebuildTrouble(
 
 /** Synced in two readings of the same target, at least 30 s apart. */
 function confirmSync(journal: Journal, volume: MayastorVolume, s: Situation): Step {
-  const { now, preservationMode, cancel } = s
+  const { now, preservationMode } = s
   const nexus = volume.target?.nexus ?? ''
   const { reading, move } = journal
   if (reading === undefined || reading.nexus !== nexus) {
@@ -244,7 +246,7 @@ function confirmSync(journal: Journal, volume: MayastorVolume, s: Situation): St
     const message = 'the added replica is synced; a second reading will confirm it'
     return wait(journal, 'ConfirmingSync', message, Math.ceil(left / SECOND_MS))
   }
-  if (preservationMode && !cancel) {
+  if (preservationMode && !s.finalizing) {
     const replicasTotal = journal.replicasMoved + 1
     return { kind: 'note', journal: { ...journal, phase: 'Preserved', queue: [], replicasTotal } }
   }
@@ -263,8 +265,12 @@ function scalingDown(journal: Journal, volume: MayastorVolume, s: Situation): St
   }
   if (volume.numReplicas !== count + 1) return countChanged(journal, volume, s)
   if (journal.refused !== undefined) {
-    const { refused: _, ...again } = journal
-    return closeBracket(s) ?? { kind: 'note', journal: again }
+    const { refused, refusedAt = 0, ...again } = journal
+    const closing = closeBracket(s)
+    if (closing !== undefined) return closing
+    // With the victim gone the count is lowered at once, before Mayastor fills the gap; else there is time.
+    const early = leaving !== undefined && now - refusedAt < RESOLVE_MS
+    return early ? wait(journal, 'Resting', `Mayastor refused: ${refused}`, WATCH) : { kind: 'note', journal: again }
   }
   const strangers = newcomers(journal, volume).filter((replica) => replica.uuid !== journal.move.added)
   const [surplus] = strangers
@@ -273,11 +279,18 @@ function scalingDown(journal: Journal, volume: MayastorVolume, s: Situation): St
     return { kind: 'note', journal: { ...journal, victim: surplus.uuid } }
   }
   const lost = missing(journal, volume)
-  if (surplus !== undefined && lost.length > 0) return adopt(journal, lost, strangers)
+  if (surplus !== undefined && lost.length > 0) {
+    const step = adopt(journal, lost, strangers)
+    return step.kind === 'wait' ? (closeBracket(s) ?? step) : step
+  }
   const added = volume.replicas.find((replica) => replica.uuid === journal.move.added)
   const reversible = journal.undo === undefined && journal.removalSentAt === undefined && added !== undefined
   if (reversible && volume.snapshots !== journal.snapshots) {
     return undo(journal, added, 'SnapshotsChanged', 'a snapshot was taken or removed since the migration began')
+  }
+  if (isUnconfirmed(journal, volume, leaving, added)) {
+    const { victim: _, ...back } = journal
+    return { kind: 'note', journal: { ...restart(back, now), phase: 'WaitingSync' } }
   }
   const refusal = shrinkRefusal(journal, volume, leaving, s)
   if (refusal !== undefined) return closeBracket(s) ?? wait(journal, refusal.reason, refusal.message, WATCH)
@@ -285,8 +298,10 @@ function scalingDown(journal: Journal, volume: MayastorVolume, s: Situation): St
   const doing = journal.undo === undefined ? 'Shrinking' : 'Undoing'
   if (leaving?.node !== undefined) {
     const marked = { node: leaving.node, label: `${NODE_LABEL_PREFIX}${journal.id}` }
-    if (fence.intent?.label?.node !== marked.node) {
-      const intent = { pools: fence.intent?.pools ?? [], foreign: fence.intent?.foreign ?? [], label: marked }
+    const set = fence.intent?.label
+    if (set !== undefined && set.node !== marked.node) return closeBracket(s) ?? openBracket(journal, s)
+    if (set === undefined) {
+      const intent = { pools: fence.intent?.pools ?? [], label: marked }
       return {
         kind: 'intend',
         fence: { ...fence, intent },
@@ -307,6 +322,18 @@ function scalingDown(journal: Journal, volume: MayastorVolume, s: Situation): St
   )
 }
 
+/** Whether what two readings confirmed no longer holds, before the removal was sent: then it is confirmed anew. */
+function isUnconfirmed(
+  { undo, removalSentAt, reading }: Journal,
+  { published, target }: MayastorVolume,
+  leaving: MayastorReplica | undefined,
+  added: MayastorReplica | undefined,
+): boolean {
+  if (undo !== undefined || removalSentAt !== undefined || leaving === undefined || !published) return false
+  const targetMoved = reading !== undefined && target !== undefined && reading.nexus !== target.nexus
+  return added?.synced !== true || targetMoved
+}
+
 /** Why the count may not be lowered now; every reason is one that passes, and the move rests until then. */
 function shrinkRefusal(
   journal: Journal,
@@ -317,6 +344,9 @@ function shrinkRefusal(
   if (!volume.published) return { reason: 'Resting', message: 'the volume is not published' }
   if (volume.operation !== undefined) return { reason: 'Resting', message: `Mayastor is at work: ${volume.operation}` }
   const stay = volume.replicas.filter((replica) => replica !== leaving)
+  if (leaving === undefined && volume.replicas.length > journal.count) {
+    return { reason: 'Resting', message: 'it is not known which replica is the surplus' }
+  }
   const unsynced = stay.find((replica) => !replica.synced)
   if (stay.length < journal.count || unsynced !== undefined) {
     const which = unsynced === undefined ? `only ${stay.length} would stay` : `replica ${unsynced.uuid} is not synced`
@@ -325,11 +355,18 @@ function shrinkRefusal(
   if (leaving !== undefined && view.nodes.get(leaving.node ?? '')?.online !== true) {
     return { reason: 'Resting', message: `node ${leaving.node} of the replica to remove is offline` }
   }
-  const cordoned = stay.find((replica) => isCordoned(view.nodes.get(replica.node ?? '')))
-  if (leaving !== undefined && cordoned !== undefined) {
-    return { reason: 'Resting', message: `node ${cordoned.node} of a replica that stays is cordoned or draining` }
+  const closed = stay.find((replica) => !isUnmarked(view.nodes.get(replica.node ?? ''), journal))
+  if (leaving !== undefined && closed !== undefined) {
+    const message = `node ${closed.node} of a replica that stays is cordoned, draining or offline`
+    return { reason: 'Resting', message }
   }
   return undefined
+}
+
+/** Online and without any mark but that of this move: Mayastor prefers to remove replicas from marked nodes. */
+function isUnmarked(node: MayastorNode | undefined, { id }: Journal): boolean {
+  const own = `${NODE_LABEL_PREFIX}${id}`
+  return node?.online === true && node.drainLabels.length === 0 && node.cordonLabels.every((label) => label === own)
 }
 
 /** The count is as wanted again: what is there decides how the move of this replica ended. */
@@ -351,20 +388,27 @@ function finishMove(journal: Journal, volume: MayastorVolume, s: Situation): Ste
   if (!has(move.added) && undo !== undefined) {
     return end(journal, now, undo.phase, undo.reason as MigrationReason, undo.message)
   }
-  return end(journal, now, 'Failed', 'WrongRemoval', 'Mayastor removed another replica than the one asked for')
+  return journal.removalSentAt === undefined
+    ? end(journal, now, 'Failed', 'CountChanged', 'the replica count was lowered by somebody else')
+    : end(journal, now, 'Failed', 'WrongRemoval', 'Mayastor removed another replica than the one asked for')
 }
 
 /** A person's count wins; what is there then decides. */
 function countChanged(journal: Journal, volume: MayastorVolume, s: Situation): Step {
   const { numReplicas, replicas } = volume
   if (numReplicas > journal.count + 1) {
+    const { move, growSentAt } = journal
+    const strangers = newcomers(journal, volume)
+    const ours = growSentAt === undefined ? undefined : strangers.find(({ pool }) => pool === move.targetPool)?.uuid
+    const own = move.added ?? ours
     const baseline = [
       ...journal.baseline,
-      ...newcomers(journal, volume)
-        .filter((replica) => replica.uuid !== journal.move.added)
+      ...strangers
+        .filter((replica) => replica.uuid !== own)
         .map(({ uuid: replica, pool = '', node = '' }) => ({ replica, pool, node })),
     ]
-    return { kind: 'note', journal: { ...journal, count: numReplicas - 1, baseline } }
+    const grown = own === undefined ? move : { ...move, added: own }
+    return { kind: 'note', journal: { ...journal, move: grown, count: numReplicas - 1, baseline } }
   }
   if (replicas.length > numReplicas) {
     return wait(journal, 'CountChanged', 'somebody lowered the replica count; Mayastor is removing the surplus', WATCH)
@@ -382,10 +426,17 @@ function preserved(journal: Journal, volume: MayastorVolume, s: Situation): Step
   const { migration, now, preservationMode } = s
   const { move, count, direction } = journal
   const has = (uuid: string | undefined) => volume.replicas.some((replica) => replica.uuid === uuid)
-  if (volume.numReplicas !== count + 1 || !has(move.added) || !has(move.replica)) {
-    return end(journal, now, 'Completed', 'AllReplicasMoved', 'the extra replica is gone')
+  if (volume.numReplicas > count + 1) return countChanged(journal, volume, s)
+  if (volume.numReplicas <= count) return end(journal, now, 'Completed', 'CountChanged', 'the extra replica is gone')
+  const strangers = newcomers(journal, volume).filter((replica) => replica.uuid !== move.added)
+  const lost = missing(journal, volume)
+  const [replacement, ...more] = strangers
+  if (!has(move.added) && replacement !== undefined && more.length === 0 && lost.length === 0) {
+    return { kind: 'note', journal: { ...journal, move: { ...move, added: replacement.uuid } } }
   }
-  if (migration !== undefined && migration.id !== journal.id && migration.direction !== direction) {
+  if (has(move.added) && lost.length > 0 && replacement !== undefined) return adopt(journal, lost, strangers)
+  const later = migration !== undefined && ordinalOf(migration.id) > ordinalOf(journal.id)
+  if (later && migration.direction !== direction) {
     const back = { ...journal, id: migration.id, direction: migration.direction, startedAt: now }
     const message = 'the extra replica was removed'
     return {
@@ -399,7 +450,9 @@ function preserved(journal: Journal, volume: MayastorVolume, s: Situation): Step
     }
   }
   if (!preservationMode || s.finalizing) {
-    return { kind: 'note', journal: { ...journal, phase: 'ScalingDown', victim: move.replica } }
+    // Where either half is gone only the count is left to lower.
+    const whole = has(move.added) && has(move.replica)
+    return { kind: 'note', journal: { ...journal, phase: 'ScalingDown', ...(whole ? { victim: move.replica } : {}) } }
   }
   return { kind: 'rest' }
 }
@@ -408,11 +461,11 @@ function preserved(journal: Journal, volume: MayastorVolume, s: Situation): Step
 function closeBracket(s: Situation): Step | undefined {
   const { fence, view, journal, now } = s
   if (fence.volume !== s.volumeID) return undefined
-  const intent = fence.intent ?? { pools: [], foreign: [] }
+  const intent = fence.intent ?? { pools: [] }
   for (const { pool: id, otherBits: before } of intent.pools) {
     const pool = view.pools.get(id)
     // A bit we did not set means that somebody else cordoned the pool meanwhile: it is theirs now.
-    if (!pool?.cordon.replicas || otherBits(pool) !== before) continue
+    if (!pool?.cordon.replicas || hasNewBit(pool, before)) continue
     return call(journal, now, { op: 'uncordonPool', pool: id }, 'Uncordoning', `uncordoning pool ${id}`)
   }
   const { label } = intent
@@ -488,6 +541,13 @@ function newcomers(journal: Journal, volume: MayastorVolume): readonly MayastorR
 function missing(journal: Journal, volume: MayastorVolume) {
   const there = new Set(volume.replicas.map((replica) => replica.uuid))
   return journal.baseline.filter((entry) => !there.has(entry.replica))
+}
+
+function hasNewBit(pool: MayastorPool, before: string): boolean {
+  const had = new Set(before.split(','))
+  return otherBits(pool)
+    .split(',')
+    .some((bit) => bit !== '' && !had.has(bit))
 }
 
 function otherBits(pool: MayastorPool): string {

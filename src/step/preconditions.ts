@@ -108,7 +108,8 @@ export function clusterRefusal(
   const wanted = new Map(journals.filter(isActive).map(({ volume, count }) => [volume, count]))
   const offline = [...view.nodes.values()].find((node) => !node.online)
   if (offline !== undefined) return refuse('ClusterDegraded', `node ${offline.id} is offline`)
-  const short = volumes.find((volume) => {
+  const settled = volumes.filter(({ lifecycle }) => lifecycle === 'Created')
+  const short = settled.find((volume) => {
     const online = volume.replicas.filter((replica) => replica.state === 'Online').length
     return online < (wanted.get(volume.uuid) ?? volume.numReplicas)
   })
@@ -128,7 +129,7 @@ export function isOpen(node: MayastorNode | undefined): boolean {
 }
 
 /** Cordoned or draining by somebody else than this operator. */
-export function isCordoned(node: MayastorNode | undefined): boolean {
+function isCordoned(node: MayastorNode | undefined): boolean {
   return (
     node !== undefined &&
     (node.drainLabels.length > 0 || node.cordonLabels.some((label) => !label.startsWith(NODE_LABEL_PREFIX)))

@@ -12,11 +12,16 @@ export interface Situation {
   readonly volumeID: string
   /** The migration the ReplicaTopology asks for. */
   readonly migration: Migration | undefined
+  /** Status tells that this migration has begun: without a journal it does not begin again. */
+  readonly known: boolean
   /** What runs is to end: withdrawn, finalizing, or abandoned by whoever drove it. */
   readonly cancel: 'Cancelled' | 'Abandoned' | undefined
   /** The ReplicaTopology is being deleted. */
   readonly finalizing: boolean
-  /** Only resolve what is unresolved and close the bracket: whoever drove the move was silent, and may come back. */
+  /**
+   * Only resolve what is unresolved, finish a removal that was sent, and close the bracket: whoever drove the move was
+   * silent, and may come back.
+   */
   readonly bracketOnly: boolean
   /** Name of the ReplicaTopology and of the policy, for a new journal. */
   readonly topology: string
@@ -93,6 +98,7 @@ export function end(
       ...journal,
       phase: 'Ended',
       end: { phase, reason, message, at: now, started },
+      ...(started ? { cooldownFrom: now } : {}),
       attempts: phase === 'Completed' ? 0 : attempts,
       totals: {
         succeeded: totals.succeeded + Number(phase === 'Completed'),

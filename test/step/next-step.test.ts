@@ -22,7 +22,7 @@ const MINUTE = 60_000
 const mine: Fence = { volume: VOLUME, openedAt: NOW }
 const label = { node: 'node-1', label: `tier-move-${ID}` }
 const others = ['sata-3', 'sata-4', 'nvme-4']
-const intent = { pools: others.map((name) => ({ pool: name, otherBits: '' })), foreign: [] }
+const intent = { pools: others.map((name) => ({ pool: name, otherBits: '' })) }
 const fenced: Fence = { ...mine, intent }
 const grown = [replica('a', 'sata-1'), replica('b', 'sata-2'), replica('new', 'nvme-3')]
 const growing = [replica('a', 'sata-1'), replica('b', 'sata-2'), rebuilding('new', 'nvme-3')]
@@ -40,9 +40,10 @@ const undoing = journal({
 const over = journal({
   phase: 'Ended',
   end: { phase: 'Completed', reason: 'AllReplicasMoved', message: '', at: NOW + 999, started: true },
+  cooldownFrom: NOW + 999,
 })
 const marked = { nodes: [node('node-1', { cordonLabels: [label.label] })] }
-const labelled: Fence = { ...mine, intent: { pools: [], foreign: [], label } }
+const labelled: Fence = { ...mine, intent: { pools: [], label } }
 
 /** What a step amounts to, in one line: its kind, and the part of it that matters. */
 function brief(step: Step): string {
@@ -255,6 +256,20 @@ const cases: Record<string, readonly Case[]> = {
       },
       want: 'note ScalingUp nvme-4',
     },
+    {
+      name: 'a declined one in between does not end the cooldown',
+      at: {
+        now: NOW + 1000,
+        journal: { ...over, end: { phase: 'Aborted', reason: 'NoSlot', message: '', at: NOW + 1000, started: false } },
+        migration: { ...migration, id: `${VOLUME}-3` },
+      },
+      want: 'note Aborted Cooldown (declined)',
+    },
+    {
+      name: 'it had begun, and its journal is gone',
+      at: { known: true },
+      want: 'note Aborted JournalLost (declined)',
+    },
   ],
   ScalingUp: [
     { name: 'the fence was lost', at: { journal: journal() }, want: 'takeFence' },
@@ -384,6 +399,43 @@ const cases: Record<string, readonly Case[]> = {
       at: { journal: journal(), view: view({ volume: 'gone' }) },
       want: 'note Failed VolumeGone (declined)',
     },
+    {
+      name: 'a replica was replaced before ours was added: the bracket closes',
+      at: {
+        journal: journal(),
+        fence: fenced,
+        view: view({
+          volume: { replicas: [replica('a', 'sata-1'), replica('b2', 'nvme-2')] },
+          pools: others.map(cordoned),
+        }),
+      },
+      want: 'call uncordonPool sata-3',
+    },
+    {
+      name: 'and the move ends',
+      at: {
+        journal: journal(),
+        view: view({ volume: { replicas: [replica('a', 'sata-1'), replica('b2', 'nvme-2')] } }),
+      },
+      want: 'note Aborted PlacementChanged (declined)',
+    },
+    {
+      name: 'attaching failed: the cordons go meanwhile',
+      at: {
+        journal: journal({ growSentAt: NOW }),
+        fence: fenced,
+        view: view({ volume: { replicas: growing, numReplicas: 2 }, pools: others.map(cordoned) }),
+      },
+      want: 'call uncordonPool sata-3',
+    },
+    {
+      name: 'a person raised the count after we did: ours is known by its pool',
+      at: {
+        journal: journal({ growSentAt: NOW }),
+        view: view({ volume: { replicas: [...grown, replica('p', 'sata-4')] } }),
+      },
+      want: 'note ScalingUp new of 3',
+    },
   ],
   'closing the bracket': [
     {
@@ -411,10 +463,19 @@ const cases: Record<string, readonly Case[]> = {
       name: 'leaves a pool that was cordoned before',
       at: {
         journal: waiting,
-        fence: { ...mine, intent: { pools: [], foreign: ['sata-3'] } },
+        fence: { ...mine, intent: { pools: [] } },
         view: view({ volume: { replicas: growing }, pools: [cordoned('sata-3')] }),
       },
       want: 'releaseFence',
+    },
+    {
+      name: 'a bit that was set before and is gone now is no cordon of somebody else',
+      at: {
+        journal: waiting,
+        fence: { ...mine, intent: { pools: [{ pool: 'sata-3', otherBits: 'restores' }] } },
+        view: view({ volume: { replicas: growing }, pools: [cordoned('sata-3')] }),
+      },
+      want: 'call uncordonPool sata-3',
     },
   ],
   WaitingSync: [
@@ -587,6 +648,27 @@ const cases: Record<string, readonly Case[]> = {
       at: { journal: waiting, view: view({ volume: { replicas: [...growing, rebuilding('more', 'sata-4')] } }) },
       want: 'note WaitingSync new of 3',
     },
+    {
+      name: 'preservation mode keeps the pair when cancelled, too',
+      at: {
+        now: NOW + 30_000,
+        preservationMode: true,
+        cancel: 'Cancelled',
+        journal: { ...waiting, ...confirmed },
+        view: view({ volume: { replicas: grown } }),
+      },
+      want: 'note Preserved new',
+    },
+    {
+      name: 'Mayastor replaces the added replica time and again',
+      at: {
+        journal: { ...waiting, adoptions: 3 },
+        view: view({
+          volume: { replicas: [replica('a', 'sata-1'), replica('b', 'sata-2'), rebuilding('newer', 'nvme-3')] },
+        }),
+      },
+      want: 'note ScalingDown newer TargetLost',
+    },
   ],
   ScalingDown: [
     {
@@ -615,7 +697,7 @@ const cases: Record<string, readonly Case[]> = {
         journal: shrinking,
         fence: labelled,
         view: view({
-          volume: { replicas: [replica('a', 'sata-1'), replica('b', 'sata-2'), rebuilding('new', 'nvme-3')] },
+          volume: { replicas: [replica('a', 'sata-1'), rebuilding('b', 'sata-2'), replica('new', 'nvme-3')] },
         }),
       },
       want: 'releaseFence',
@@ -625,7 +707,7 @@ const cases: Record<string, readonly Case[]> = {
       at: {
         journal: shrinking,
         view: view({
-          volume: { replicas: [replica('a', 'sata-1'), replica('b', 'sata-2'), rebuilding('new', 'nvme-3')] },
+          volume: { replicas: [replica('a', 'sata-1'), rebuilding('b', 'sata-2'), replica('new', 'nvme-3')] },
         }),
       },
       want: 'wait ReplicasNotSynced',
@@ -737,6 +819,82 @@ const cases: Record<string, readonly Case[]> = {
       },
       want: 'wait ReplicasNotSynced',
     },
+    {
+      name: 'the added replica was replaced elsewhere: confirmed anew, or undone there',
+      at: {
+        journal: shrinking,
+        view: view({ volume: { replicas: [replica('a', 'sata-1'), replica('b', 'sata-2'), replica('f', 'sata-4')] } }),
+      },
+      want: 'note WaitingSync new',
+    },
+    {
+      name: 'the added replica is being rebuilt again: back to waiting',
+      at: { journal: shrinking, view: view({ volume: { replicas: growing } }) },
+      want: 'note WaitingSync new',
+    },
+    {
+      name: 'the target moved since the readings: confirmed anew',
+      at: {
+        journal: { ...shrinking, reading: { at: NOW, nexus: 'old' } },
+        view: view({ volume: { replicas: grown } }),
+      },
+      want: 'note WaitingSync new',
+    },
+    {
+      name: 'which one is the surplus is not known: nothing is removed',
+      at: {
+        journal: {
+          ...sent,
+          baseline: [...sent.baseline, { replica: 'c', pool: 'sata-4', node: 'node-4' }],
+          victim: 'gone',
+        },
+        view: view({ volume: { replicas: [...grown.slice(0, 2), replica('c', 'sata-4')] } }),
+      },
+      want: 'wait Resting',
+    },
+    {
+      name: 'a label of another move is on a node that stays',
+      at: {
+        journal: shrinking,
+        fence: mine,
+        view: view({ volume: { replicas: grown }, nodes: [node('node-2', { cordonLabels: ['tier-move-other-1'] })] }),
+      },
+      want: 'releaseFence',
+    },
+    {
+      name: 'a node that stays is offline, whatever the old state says',
+      at: {
+        journal: shrinking,
+        view: view({ volume: { replicas: grown }, nodes: [node('node-2', { online: false })] }),
+      },
+      want: 'wait Resting',
+    },
+    {
+      name: 'refused a moment ago: not again at once',
+      at: {
+        now: NOW + 1000,
+        journal: { ...sent, refused: 'no', refusedAt: NOW },
+        view: view({ volume: { replicas: grown } }),
+      },
+      want: 'wait Resting',
+    },
+    {
+      name: 'refused a minute ago: again',
+      at: {
+        now: NOW + 60_000,
+        journal: { ...sent, refused: 'no', refusedAt: NOW },
+        view: view({ volume: { replicas: grown } }),
+      },
+      want: 'note ScalingDown a',
+    },
+    {
+      name: 'a person lowered the count and another replica went',
+      at: {
+        journal: shrinking,
+        view: view({ volume: { replicas: [replica('a', 'sata-1'), replica('new', 'nvme-3')] } }),
+      },
+      want: 'note Failed CountChanged',
+    },
   ],
   Preserved: [
     {
@@ -779,6 +937,40 @@ const cases: Record<string, readonly Case[]> = {
         view: view({ volume: { replicas: grown } }),
       },
       want: 'note ScalingDown new AllReplicasMoved',
+    },
+    {
+      name: 'Mayastor replaced the added replica: the pair stays a pair',
+      at: {
+        journal: { ...waiting, phase: 'Preserved' },
+        preservationMode: true,
+        migration: undefined,
+        view: view({
+          volume: { replicas: [replica('a', 'sata-1'), replica('b', 'sata-2'), rebuilding('new2', 'nvme-4')] },
+        }),
+      },
+      want: 'note Preserved new2',
+    },
+    {
+      name: 'Mayastor replaced the old replica: likewise',
+      at: {
+        journal: { ...waiting, phase: 'Preserved' },
+        preservationMode: true,
+        migration: undefined,
+        view: view({
+          volume: { replicas: [replica('a2', 'sata-4'), replica('b', 'sata-2'), replica('new', 'nvme-3')] },
+        }),
+      },
+      want: 'note Preserved new',
+    },
+    {
+      name: 'a late request for an earlier id',
+      at: {
+        journal: { ...waiting, id: `${VOLUME}-5`, phase: 'Preserved' },
+        preservationMode: true,
+        migration: { ...migration, id: `${VOLUME}-4`, direction: 'Demote' },
+        view: view({ volume: { replicas: grown } }),
+      },
+      want: 'rest',
     },
   ],
   'nobody drives the move': [

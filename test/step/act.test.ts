@@ -1,0 +1,164 @@
+import t from 'tap'
+import type { PoolCordon } from '../../src/api/mayastor.js'
+import { type LeaseStore, memoryLeases } from '../../src/clients/leases.js'
+import { type MayastorClient, MayastorError } from '../../src/clients/mayastor.js'
+import type { Clock } from '../../src/clock.js'
+import { type Assignment, act } from '../../src/step/act.js'
+import { decodeFence, decodeJournal, encode, type Fence, type Journal, journalName } from '../../src/step/journal.js'
+import type { View } from '../../src/step/preconditions.js'
+import { cordoned, journal, migration, NOW, replica, VOLUME, view } from './builders.js'
+
+/** The shell against Leases in memory and a Mayastor that does what it is told at once. */
+
+const others = ['sata-3', 'sata-4', 'nvme-4']
+const fenced: Fence = {
+  volume: VOLUME,
+  openedAt: NOW,
+  intent: { pools: others.map((pool) => ({ pool, otherBits: '' })) },
+}
+const grown = [replica('a', 'sata-1'), replica('b', 'sata-2'), replica('new', 'nvme-3')]
+const shrinking = journal({ phase: 'ScalingDown', victim: 'a', move: { ...journal().move, added: 'new' } })
+
+interface Setup {
+  readonly view?: View
+  readonly journal?: Journal
+  readonly fence?: Fence
+  readonly refuses?: (call: string) => boolean
+}
+
+async function bed(setup: Setup = {}) {
+  const world = { pools: new Map(setup.view?.pools ?? view().pools), ...{ readMs: 0, elapsedMs: 0 } }
+  const base = setup.view ?? view()
+  const sent: string[] = []
+  const clock: Clock = { now: () => NOW + world.elapsedMs, monotonic: () => world.elapsedMs, after: () => () => {} }
+  const call = async (what: string) => {
+    sent.push(what)
+    if (setup.refuses?.(what)) throw new MayastorError(what, { failure: 'refused', status: 409, kind: 'Conflict' })
+  }
+  const cordon = (id: string, replicas: boolean) => {
+    const found = world.pools.get(id)
+    if (found !== undefined) world.pools.set(id, { ...found, cordon: { ...found.cordon, replicas } as PoolCordon })
+  }
+  const mayastor: MayastorClient = {
+    volume: async () => {
+      world.elapsedMs += world.readMs
+      return base.volume
+    },
+    volumes: async () => (base.volume === undefined ? [] : [base.volume]),
+    pools: async () => [...world.pools.values()],
+    nodes: async () => [...base.nodes.values()],
+    capabilities: async () => base.capabilities,
+    setReplicaCount: (_, count) => call(`setReplicaCount ${count}`),
+    cordonPool: (pool) => call(`cordonPool ${pool}`).then(() => cordon(pool, true)),
+    uncordonPool: (pool) => call(`uncordonPool ${pool}`).then(() => cordon(pool, false)),
+    cordonNode: (node) => call(`cordonNode ${node}`),
+    uncordonNode: (node) => call(`uncordonNode ${node}`),
+    close: async () => {},
+  }
+  const leases = memoryLeases()
+  const stored = { holder: 'test', renewedAt: NOW }
+  await leases.create({ ...stored, name: journalName(VOLUME), data: encode(setup.journal ?? journal()) })
+  await leases.create({ ...stored, name: 'fence', data: encode(setup.fence ?? fenced) })
+  const assignment: Assignment = {
+    volumeID: VOLUME,
+    migration,
+    known: false,
+    finalizing: false,
+    bracketOnly: false,
+    abandoned: false,
+    topology: 'x',
+    policy: 'default',
+    preservationMode: false,
+    dryRun: false,
+    clusterLimit: 2,
+    totals: { succeeded: 0, failed: 0, aborted: 0 },
+  }
+  const observer = { sent: () => {}, ended: () => {} }
+  const drive = (changes: Partial<Assignment> = {}, store: LeaseStore = leases) =>
+    act(
+      { mayastor, leases: store, clock, identity: 'test', observer },
+      { ...assignment, ...changes },
+      7_500,
+      new AbortController().signal,
+    )
+  return {
+    world,
+    sent,
+    leases,
+    drive,
+    cordonedPools: () => [...world.pools.values()].filter((pool) => pool.cordon.replicas).map((pool) => pool.id),
+    journal: async () => decodeJournal((await leases.get(journalName(VOLUME)))?.data ?? ''),
+    fence: async () => decodeFence((await leases.get('fence'))?.data ?? ''),
+    /** Drives for `seconds`, as often as each answer asks for. */
+    driveFor: async (seconds: number) => {
+      for (const end = world.elapsedMs + seconds * 1000; world.elapsedMs < end; ) {
+        world.elapsedMs += ((await drive()).seconds ?? 300) * 1000
+      }
+    },
+  }
+}
+
+t.test('a release of the fence and the announcement of a cordon: one of them loses', async (t) => {
+  for (const [name, changes] of [
+    ['the loop closes the bracket', { bracketOnly: true, migration: undefined }],
+    ['the migration is withdrawn', { migration: undefined }],
+  ] as const) {
+    const b = await bed()
+    let resume = () => {}
+    const paused = new Promise<void>((resolve) => {
+      resume = resolve
+    })
+    let first = true
+    const slow: LeaseStore = {
+      ...b.leases,
+      replace: async (lease, version) => {
+        if (first && lease.name !== 'fence') {
+          first = false
+          await paused
+        }
+        return b.leases.replace(lease, version)
+      },
+    }
+    const late = b.drive({}, slow)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+    await b.drive(changes)
+    resume()
+    await late
+    const recorded = (await b.fence()).intent?.pools.map(({ pool }) => pool) ?? []
+    const forgotten = b.cordonedPools().filter((pool) => !recorded.includes(pool))
+    t.strictSame(forgotten, [], `${name}: whatever is cordoned is written down`)
+  }
+})
+
+t.test('a refused cordon ends the move instead of being asked for again and again', async (t) => {
+  const b = await bed({
+    view: view({ pools: [cordoned('sata-3')] }),
+    refuses: (call) => call.startsWith('cordonPool'),
+  })
+  await b.driveFor(60)
+  t.strictSame(b.sent, ['cordonPool sata-4', 'uncordonPool sata-3'])
+  t.match(await b.journal(), { phase: 'Ended', end: { phase: 'Aborted', reason: 'GrowRefused' } })
+  t.strictSame(await b.fence(), {})
+})
+
+t.test('a refused removal is asked for once a minute', async (t) => {
+  const b = await bed({
+    journal: shrinking,
+    fence: {},
+    view: view({ volume: { replicas: grown } }),
+    refuses: (call) => call.startsWith('cordonNode') || call.startsWith('setReplicaCount'),
+  })
+  await b.driveFor(300)
+  t.ok(b.sent.length <= 6, `${b.sent}`)
+})
+
+t.test('what was not sent because the reads took too long is not waited for', async (t) => {
+  const b = await bed({ view: view({ pools: others.map(cordoned) }) })
+  b.world.readMs = 5_200
+  await b.drive()
+  t.strictSame(b.sent, [])
+  t.equal((await b.journal()).call, undefined)
+  b.world.readMs = 0
+  await b.drive()
+  t.strictSame(b.sent, ['setReplicaCount 3'])
+})
