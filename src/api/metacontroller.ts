@@ -3,7 +3,7 @@ import type { JsonObject, KubernetesObject } from './kubernetes.js'
 /** Objects of one kind by name (`namespace/name` for namespaced kinds). */
 export type ObjectsByName = Readonly<Record<string, KubernetesObject>>
 
-/** Body of a sync or finalize request, v2. Source: metacontroller.md 1.1. */
+/** Body of a sync or finalize request, v2. */
 export interface HookRequest {
   readonly controller?: unknown
   readonly parent: KubernetesObject

@@ -4,7 +4,7 @@ export const VERSION = 'v1'
 export const API_VERSION = `${GROUP}/${VERSION}`
 export const NAMESPACE = 'smart-storage-system'
 
-/** CSI driver name of Mayastor; PVs of other drivers are not ours. Source: mayastor.md section 10. */
+/** CSI driver name of Mayastor; PVs of other drivers are not ours. */
 export const MAYASTOR_CSI_DRIVER = 'io.openebs.csi-mayastor'
 export const DISKPOOL_GROUP = 'openebs.io'
 export const DEFAULT_DISKPOOL_API_VERSION = 'openebs.io/v1beta3'
@@ -15,10 +15,13 @@ export const HOLD_LABEL = `${GROUP}/hold`
 export const ABANDON_ANNOTATION = `${GROUP}/abandon`
 /** Pool and node label that names the failure domain. */
 export const ZONE_LABEL = 'topology.kubernetes.io/zone'
-/** Prefix of the cordon labels we put on nodes; what follows is the migration id. No slash: see mayastor.md 5.6. */
+/**
+ * Prefix of the cordon labels we put on nodes; what follows is the migration id. No slash: Mayastor before 2.12.1 cannot
+ * delete such a label.
+ */
 export const NODE_LABEL_PREFIX = 'tier-move-'
 
-/** Keys of `children` and `related` in Metacontroller's requests (metacontroller.md 1.1). */
+/** Keys of `children` and `related` in Metacontroller's requests, by kind, group and version. */
 export const PV_KEY = 'PersistentVolume.v1'
 export const PVC_KEY = 'PersistentVolumeClaim.v1'
 export const POLICY_KEY = `StoragePolicy.${API_VERSION}`

@@ -2,7 +2,7 @@ import type { KubeConfig, RequestContext } from '@kubernetes/client-node'
 import { DEFAULT_DISKPOOL_API_VERSION, DISKPOOL_GROUP } from '../api/names.js'
 import type { Clock } from '../clock.js'
 
-/** Versions Mayastor has published, the preferred one first. Source: mayastor.md section 10. */
+/** Versions Mayastor has published, the preferred one first. */
 const KNOWN_VERSIONS = ['v1beta3', 'v1beta2', 'v1beta1', 'v1alpha1']
 const RESOURCE = 'diskpools'
 /** Customize is called from inside Metacontroller's informers, with a timeout of 3 s. */
