@@ -63,8 +63,8 @@ async function operator(t: Test, argv: readonly string[] = [], env: NodeJS.Proce
   }
 }
 
-/** An API server that takes requests and never answers. */
-async function silentApiServer(t: Test): Promise<{ server: Server; kubeconfig: string }> {
+/** A server that takes requests and never answers. */
+async function silentServer(t: Test): Promise<{ server: Server; url: string }> {
   const server = createServer(() => {})
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -72,17 +72,7 @@ async function silentApiServer(t: Test): Promise<{ server: Server; kubeconfig: s
     server.closeAllConnections()
     server.close()
   })
-  const { port } = server.address() as AddressInfo
-  const config = {
-    apiVersion: 'v1',
-    kind: 'Config',
-    clusters: [{ name: 'c', cluster: { server: `http://127.0.0.1:${port}`, 'insecure-skip-tls-verify': true } }],
-    users: [{ name: 'u', user: {} }],
-    contexts: [{ name: 'x', context: { cluster: 'c', user: 'u' } }],
-    'current-context': 'x',
-  }
-  const dir = t.testdir({ config: JSON.stringify(config) })
-  return { server, kubeconfig: `${dir}/config` }
+  return { server, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` }
 }
 
 t.test('help and version', async (t) => {
@@ -168,20 +158,34 @@ t.test('a policy is decided in the worker, and bad input keeps its status', asyn
   t.equal(await exited(), 0)
 })
 
+/** An operator in the middle of a call: Mayastor has been asked, and does not answer. */
+async function busyOperator(t: Test) {
+  const { server, url: mayastor } = await silentServer(t)
+  const asked = once(server, 'request')
+  const running = await operator(t, [`--mayastor-url=${mayastor}`])
+  const call = fetch(running.url('hooks', '/hooks/replica-topology/sync'), {
+    method: 'POST',
+    headers: json,
+    body: JSON.stringify({ parent: { metadata: { name: 'a', uid: 'u' }, spec: { volumeID: 'v' } } }),
+  })
+  await asked
+  return { ...running, call }
+}
+
+/** The answer of /readyz once the signal has been heard: two signals at once are one. */
+async function unready(url: string): Promise<Response> {
+  for (;;) {
+    const response = await fetch(url)
+    if (response.status !== 200) return response
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   t.test(`${signal} while a call is running: it is finished first`, async (t) => {
-    const { kubeconfig } = await silentApiServer(t)
-    const { child, url, exited, lines } = await operator(t, [], { KUBECONFIG: kubeconfig })
-    // Waits 2 s for the API server to say which DiskPools it serves.
-    const call = fetch(url('hooks', '/hooks/storage-policy/customize'), {
-      method: 'POST',
-      headers: json,
-      body: '{"parent":{}}',
-    })
-    await new Promise((resolve) => setTimeout(resolve, 1_000))
+    const { child, url, exited, lines, call } = await busyOperator(t)
     child.kill(signal)
-    await new Promise((resolve) => setTimeout(resolve, 100))
-    const readyz = await fetch(url('health', '/readyz'))
+    const readyz = await unready(url('health', '/readyz'))
     t.equal(readyz.status, 503)
     t.match(await readyz.json(), { status: 'stopping' })
     t.equal((await fetch(url('health', '/healthz'))).status, 200)
@@ -193,19 +197,16 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
 }
 
 t.test('a second signal does not wait', async (t) => {
-  const { kubeconfig } = await silentApiServer(t)
-  const { child, url, exited } = await operator(t, [], { KUBECONFIG: kubeconfig })
-  const options = { method: 'POST', headers: json, body: '{"parent":{}}' }
-  const call = fetch(url('hooks', '/hooks/storage-policy/customize'), options).then(
+  const { child, url, exited, call } = await busyOperator(t)
+  const outcome = call.then(
     () => 'answered',
     () => 'cut',
   )
-  await new Promise((resolve) => setTimeout(resolve, 1_000))
   child.kill('SIGTERM')
-  await new Promise((resolve) => setTimeout(resolve, 100))
+  await unready(url('health', '/readyz'))
   child.kill('SIGTERM')
   t.equal(await exited(), 1)
-  t.equal(await call, 'cut')
+  t.equal(await outcome, 'cut')
 })
 
 t.test('logs for people by default', async (t) => {
