@@ -24,7 +24,7 @@ import { type Report, type Situation, SOON, type Step } from './step.js'
 /** No write is sent later than this after the read it rests on, and so after the swap that announced it. */
 const MAX_WINDOW_MS = 5_000
 /** A journal that is being driven is renewed at least this often: a sign of life for the loop of every server. */
-export const HEARTBEAT_MS = 20_000
+const HEARTBEAT_MS = 20_000
 /** Seconds until the next sync after a call that failed. */
 const AFTER_FAILURE = 5
 /** Steps in one sync at most; a bracket that needs more goes on in the next. */
@@ -101,7 +101,7 @@ export async function act(
     const outcome = outcomeOf(situation)
     if (step.kind === 'rest') return outcome
     if (step.kind === 'wait') {
-      await heartbeat(deps, situation, records)
+      await renew(deps, situation.journal, records.journal)
       return { ...outcome, report: step.report, seconds: step.seconds }
     }
     const pending = { ...outcome, report: done, seconds: SOON }
@@ -140,26 +140,16 @@ async function readSituation(
   const begins = opens && (fence.volume !== volumeID || !isActive(journal))
   const reading = Promise.all([
     mayastor.volume(volumeID),
-    mayastor.pools(),
-    mayastor.nodes(),
-    mayastor.capabilities(),
+    readSurroundings(mayastor),
     begins ? readJournals(leases) : NO_JOURNALS,
     begins ? mayastor.volumes() : [],
   ])
-  const [volume, pools, nodes, capabilities, { journals, unreadable }, volumes] = await reading.catch(
-    async (error: unknown) => {
-      // Driven as far as that goes: an outage of Mayastor does not make a move that is wanted an abandoned one.
-      const wanted = finalizing || (migration !== undefined && migration.id === journal?.id)
-      if (error instanceof MayastorError && wanted) await renew(deps, journal, journalLease)
-      throw error
-    },
-  )
-  const view: View = {
-    volume,
-    pools: new Map(pools.map((pool) => [pool.id, pool])),
-    nodes: new Map(nodes.map((node) => [node.id, node])),
-    capabilities,
-  }
+  const [volume, surroundings, { journals, unreadable }, volumes] = await reading.catch(async (error: unknown) => {
+    // Driven as far as that goes: an outage of Mayastor does not make a move that is wanted an abandoned one.
+    const wanted = finalizing || (migration !== undefined && migration.id === journal?.id)
+    if (error instanceof MayastorError && wanted) await renew(deps, journal, journalLease)
+    throw error
+  })
   return {
     readAt,
     records: { journal: journalLease, fence: fenceLease },
@@ -169,7 +159,7 @@ async function readSituation(
       cancel: cancelOf(assignment, journal, abandoned),
       journal,
       fence,
-      view,
+      view: { ...surroundings, volume },
       journals,
       unreadable,
       volumes,
@@ -186,6 +176,16 @@ function cancelOf(
   if (abandoned) return 'Abandoned'
   const late = migration !== undefined && journal !== undefined && ordinalOf(migration.id) < ordinalOf(journal.id)
   return finalizing || (migration?.id !== journal?.id && !late) ? 'Cancelled' : undefined
+}
+
+/** What every volume shares, as Mayastor says now. */
+export async function readSurroundings(mayastor: MayastorClient): Promise<Omit<View, 'volume'>> {
+  const [pools, nodes, capabilities] = await Promise.all([mayastor.pools(), mayastor.nodes(), mayastor.capabilities()])
+  return {
+    pools: new Map(pools.map((pool) => [pool.id, pool])),
+    nodes: new Map(nodes.map((node) => [node.id, node])),
+    capabilities,
+  }
 }
 
 export interface Journals {
@@ -319,10 +319,6 @@ function isAlreadySo(call: MayastorCall, { status, kind, details }: MayastorErro
 }
 
 /** Renews the journal of a move that only waits, so that nobody takes it for abandoned. */
-function heartbeat(deps: ActDeps, { journal }: Situation, records: Records): Promise<void> {
-  return renew(deps, journal, records.journal)
-}
-
 async function renew(deps: ActDeps, journal: Journal | undefined, stored: StoredLease | undefined): Promise<void> {
   if (journal === undefined || !isActive(journal) || stored === undefined) return
   // A writer whose clock is ahead of ours must not keep us silent.

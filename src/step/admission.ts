@@ -62,17 +62,18 @@ export function replanned(journal: Journal, volume: MayastorVolume, s: Situation
   return { ...journal, ...planned, move: { ...planned.move, startedAt: move.startedAt }, progress }
 }
 
-/** Bytes that running moves of other volumes may still need on the pool, beside what they have allocated there. */
-export function promisedTo(pool: string, { journals, volumes, volumeID }: Situation): number {
+/** Bytes that running moves of other volumes may still need on each pool, beside what they have allocated there. */
+function promises({ journals, volumes, volumeID }: Situation): ReadonlyMap<string, number> {
   const sizes = new Map(volumes.flatMap(({ replicas }) => replicas.map((entry) => [entry.uuid, entry.allocatedBytes])))
-  let bytes = 0
+  const promised = new Map<string, number>()
+  const promise = (pool: string, bytes: number) => promised.set(pool, (promised.get(pool) ?? 0) + bytes)
   for (const journal of journals) {
     if (!isActive(journal) || journal.volume === volumeID) continue
     const { move, queue, promisedBytes } = journal
-    if (queue.some((entry) => entry.targetPool === pool)) bytes += promisedBytes
-    if (move.targetPool === pool) bytes += Math.max(0, promisedBytes - (sizes.get(move.added ?? '') ?? 0))
+    for (const pool of new Set(queue.map((entry) => entry.targetPool))) promise(pool, promisedBytes)
+    promise(move.targetPool, Math.max(0, promisedBytes - (sizes.get(move.added ?? '') ?? 0)))
   }
-  return bytes
+  return promised
 }
 
 function refuse(
@@ -115,10 +116,11 @@ function replan(
   s: Situation,
 ): MovePlan {
   const { view } = s
+  const promised = promises(s)
   const wanted = [...new Set(waiting.map((move) => move.targetPool))]
   const free = (pool: string) => {
     const known = view.pools.get(pool)
-    return known === undefined ? 0 : known.capacityBytes - known.usedBytes - promisedTo(pool, s)
+    return known === undefined ? 0 : known.capacityBytes - known.usedBytes - (promised.get(pool) ?? 0)
   }
   const others = candidatePools
     .filter((pool) => !wanted.includes(pool))
@@ -128,7 +130,7 @@ function replan(
     const pool = view.pools.get(id)
     const refusal = pool?.cordon.replicas
       ? { reason: 'NoFittingPool' as const, message: `pool ${id} is cordoned` }
-      : poolRefusal(volume, pool, view, promisedTo(id, s))
+      : poolRefusal(volume, pool, view, promised.get(id) ?? 0)
     firstRefusal ??= refusal
     return pool === undefined || refusal !== undefined ? [] : [candidate(volume, pool, view)]
   })

@@ -77,7 +77,7 @@ export function topologyHooks(deps: TopologyDeps): TopologyHooks {
   const { leases, clock, log, metrics, options } = deps
   const task = deps.task ?? ((work) => work())
   const listing = sharedListing({ ...deps, task })
-  const act: ActDeps | undefined =
+  const moving: ActDeps | undefined =
     leases === undefined
       ? undefined
       : {
@@ -93,10 +93,7 @@ export function topologyHooks(deps: TopologyDeps): TopologyHooks {
     let found: Found
     try {
       const resting = !finalizing && (await isAtRest(request, listing))
-      found =
-        act === undefined || resting
-          ? await observe(request, listing, act === undefined)
-          : await step(act, request, finalizing, signal)
+      found = moving === undefined || resting ? await observe(request) : await step(moving, request, finalizing, signal)
     } catch (error) {
       if (!(error instanceof MayastorError || error instanceof LeaseError)) throw error
       log.warn({ volume: request.spec.volumeID, cause: error.message }, 'the volume could not be observed')
@@ -106,8 +103,8 @@ export function topologyHooks(deps: TopologyDeps): TopologyHooks {
     return finalizing ? { ...response, finalized: found.clean || letsGo(request, clock.now()) } : response
   }
 
-  const step = async (act: ActDeps, request: Request, finalizing: boolean, signal: AbortSignal): Promise<Found> => {
-    const outcome = await drive(act, assignment(request, finalizing, options), signal)
+  const step = async (moving: ActDeps, request: Request, finalizing: boolean, signal: AbortSignal): Promise<Found> => {
+    const outcome = await act(moving, assignment(request, finalizing, options), BUDGET_MS, signal)
     const { view, journal, fence, report, seconds, failure } = outcome
     const { volumeID } = request.spec
     logStep(log, request, journal, report)
@@ -134,17 +131,18 @@ export function topologyHooks(deps: TopologyDeps): TopologyHooks {
   return {
     sync: (body, signal) => answer(body, false, signal),
     finalize: (body, signal) => answer(body, true, signal),
-    loop: moveLoop({ act, clock, log, metrics, options, task }),
+    loop: moveLoop({ act: moving, clock, log, metrics, options, task }),
   }
 
-  async function observe(request: Request, list: SharedListing, cannotMove: boolean): Promise<Found> {
-    const { volumes, view: shared, journals } = await list(reportedAt(request))
+  async function observe(request: Request): Promise<Found> {
+    const { volumes, view: shared, journals } = await listing(reportedAt(request))
     const { volumeID } = request.spec
     // A volume made since the listing was read is not gone.
     const view: View = { ...shared, volume: volumes.get(volumeID) ?? (await deps.mayastor.volume(volumeID)) }
     const journal = journals.get(volumeID)
     const { migration } = request.spec
-    const declined = cannotMove && migration !== undefined ? decline(request, migration, clock.now()) : undefined
+    const declined =
+      leases === undefined && migration !== undefined ? decline(request, migration, clock.now()) : undefined
     return {
       observation: observation(view, request.spec, isActive(journal)),
       migration: declined ?? journalledMigration(request, journal, undefined, view, clock.now()),
@@ -171,11 +169,6 @@ function observer(
       log.info({ volume, id, direction, replicasMoved, ...end }, 'migration ended')
     },
   }
-}
-
-/** Drives the move of one volume; the budget keeps a call within half of the webhook's timeout. */
-function drive(deps: ActDeps, work: Assignment, signal: AbortSignal) {
-  return act(deps, work, BUDGET_MS, signal)
 }
 
 function readRequest(body: unknown): Request {

@@ -2,7 +2,7 @@ import type { MayastorVolume } from '../api/mayastor.js'
 import type { LeaseStore } from '../clients/leases.js'
 import type { MayastorClient } from '../clients/mayastor.js'
 import type { Clock } from '../clock.js'
-import { readJournals } from './act.js'
+import { readJournals, readSurroundings } from './act.js'
 import type { Journal } from './journal.js'
 import type { View } from './preconditions.js'
 
@@ -67,20 +67,14 @@ export function sharedListing(deps: ListingDeps): SharedListing {
 }
 
 async function read({ mayastor, leases }: ListingDeps): Promise<Listing> {
-  const [volumes, pools, nodes, capabilities, { journals }] = await Promise.all([
+  const [volumes, view, { journals }] = await Promise.all([
     mayastor.volumes(),
-    mayastor.pools(),
-    mayastor.nodes(),
-    mayastor.capabilities(),
+    readSurroundings(mayastor),
     leases === undefined ? { journals: [] } : readJournals(leases),
   ])
   return {
     volumes: new Map(volumes.map((volume) => [volume.uuid, volume])),
-    view: {
-      pools: new Map(pools.map((pool) => [pool.id, pool])),
-      nodes: new Map(nodes.map((node) => [node.id, node])),
-      capabilities,
-    },
+    view,
     journals: new Map(journals.map((journal) => [journal.volume, journal])),
   }
 }

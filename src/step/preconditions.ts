@@ -124,7 +124,7 @@ export function isFilling(pool: MayastorPool): boolean {
 }
 
 /** Online, and neither cordoned nor draining. A label of ours is on a node for seconds only, and does not count. */
-export function isOpen(node: MayastorNode | undefined): boolean {
+function isOpen(node: MayastorNode | undefined): boolean {
   return node?.online === true && !isCordoned(node)
 }
 
