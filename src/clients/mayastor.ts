@@ -1,4 +1,4 @@
-import type { Agent, Dispatcher } from 'undici'
+import type { Dispatcher } from 'undici'
 import type { Json, JsonObject } from '../api/kubernetes.js'
 import type {
   Capabilities,
@@ -13,10 +13,11 @@ import type {
 import type { Clock } from '../clock.js'
 
 /**
- * What a failed call means for the one who sent it. `refused`: Mayastor answered that it did not and will not do it.
- * `unknown`: it may have been done, or may still be under way. `invalid`: an answer that cannot be read.
+ * What a failed call means for the one who sent it. `unsent`: it came too late and was not sent. `refused`: Mayastor
+ * answered that it did not and will not do it. `unknown`: it may have been done, or may still be under way. `invalid`:
+ * an answer that cannot be read.
  */
-export type FailureKind = 'refused' | 'unknown' | 'invalid'
+export type FailureKind = 'unsent' | 'refused' | 'unknown' | 'invalid'
 
 /** A call to Mayastor that did not succeed. `message` says what was called and what came back. */
 export class MayastorError extends Error {
@@ -56,11 +57,28 @@ export interface MayastorOptions {
   /** For each call, in ms. Above Mayastor's own 5 s, so that its answer is usually seen. Default 6,000. */
   readonly timeoutMs?: number
   readonly onCall?: (report: CallReport) => void
+  /** Carries the requests. Default: a pool of connections. */
+  readonly transport?: Transport
+}
+
+/** Carries one request and brings its answer, whatever its status; rejects when none comes. */
+export interface Transport {
+  send(request: TransportRequest): Promise<{ readonly status: number; readonly text: string }>
+  close(): Promise<void>
+}
+
+export interface TransportRequest {
+  readonly method: Dispatcher.HttpMethod
+  readonly url: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: string | undefined
+  readonly signal: AbortSignal
 }
 
 /**
- * The part of Mayastor's REST API that moves replicas. Reads are fresh, but for capabilities; nothing is retried. Every call throws
- * MayastorError when it does not succeed; writes that find things as wanted already say so through kind and status.
+ * The part of Mayastor's REST API that moves replicas. Reads are fresh, but for capabilities; nothing is retried. Every
+ * call throws MayastorError when it does not succeed; writes that find things as wanted already say so through kind and
+ * status. A write is sent by `sendBefore`, on the clock's monotonic scale, or not at all.
  */
 export interface MayastorClient {
   /** All of them, each once; one that is created or deleted meanwhile may be missing. */
@@ -70,13 +88,13 @@ export interface MayastorClient {
   pools(): Promise<readonly MayastorPool[]>
   nodes(): Promise<readonly MayastorNode[]>
   capabilities(): Promise<Capabilities>
-  setReplicaCount(volume: string, count: number): Promise<void>
+  setReplicaCount(volume: string, count: number, sendBefore: number): Promise<void>
   /** Sets the `replicas` bit only. */
-  cordonPool(pool: string): Promise<void>
+  cordonPool(pool: string, sendBefore: number): Promise<void>
   /** Clears the `replicas` bit only. */
-  uncordonPool(pool: string): Promise<void>
-  cordonNode(node: string, label: string): Promise<void>
-  uncordonNode(node: string, label: string): Promise<void>
+  uncordonPool(pool: string, sendBefore: number): Promise<void>
+  cordonNode(node: string, label: string, sendBefore: number): Promise<void>
+  uncordonNode(node: string, label: string, sendBefore: number): Promise<void>
   close(): Promise<void>
 }
 
@@ -90,46 +108,41 @@ const CAPABILITIES_MS = 60_000
 const PAGE = 500
 const REPLICAS_BIT = { replicas: true, snapshots: false, restores: false, import: false }
 
-type Undici = { readonly agent: Agent; readonly request: typeof import('undici').request }
-
 export function mayastorClient(options: MayastorOptions): MayastorClient {
   const base = options.url.replace(/\/+$/, '')
   const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS
-  let undici: Promise<Undici> | undefined
+  const transport = options.transport ?? pooledTransport()
+  const { clock } = options
   let capabilities: { readonly at: number; readonly value: Capabilities } | undefined
-  const connect = async (): Promise<Undici> => {
-    const { Agent, request } = await import('undici')
-    return { agent: new Agent({ connections: 16, pipelining: 1, keepAliveTimeout: 30_000 }), request }
-  }
 
   async function call(
     method: Dispatcher.HttpMethod,
     route: string,
     parameters: readonly (string | number)[] = [],
-    body?: JsonObject,
+    { body, sendBefore = Number.POSITIVE_INFINITY }: { body?: JsonObject; sendBefore?: number } = {},
   ): Promise<Json> {
-    undici ??= connect()
-    const { agent, request } = await undici
     let index = 0
     const path = route.replace(/\{\w+\}/g, () => encodeURIComponent(String(parameters[index++])))
     const what = `${method} ${path}`
     const abort = new AbortController()
-    const cancel = options.clock.after(timeoutMs, () => abort.abort())
-    const startedAt = options.clock.monotonic()
+    const cancel = clock.after(timeoutMs, () => abort.abort())
+    const startedAt = clock.monotonic()
     let outcome: CallReport['outcome'] = 'unknown'
     try {
-      const response = await request(`${base}/v0${path}`, {
+      // The last thing before it leaves: this process may have been held up between any two lines above.
+      if (startedAt > sendBefore) throw new MayastorError(`${what}: too late to be sent`, { failure: 'unsent' })
+      const { status, text } = await transport.send({
         method,
-        dispatcher: agent,
+        url: `${base}/v0${path}`,
+        headers: body === undefined ? {} : { 'content-type': 'application/json' },
+        body: body === undefined ? undefined : JSON.stringify(body),
         signal: abort.signal,
-        ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
       })
-      const text = await response.body.text()
-      if (response.statusCode >= 200 && response.statusCode < 300) {
+      if (status >= 200 && status < 300) {
         outcome = 'ok'
         return text === '' ? null : (JSON.parse(text) as Json)
       }
-      throw refusal(what, response.statusCode, text)
+      throw refusal(what, status, text)
     } catch (error) {
       const failure =
         error instanceof MayastorError
@@ -144,7 +157,7 @@ export function mayastorClient(options: MayastorOptions): MayastorClient {
       throw failure
     } finally {
       cancel()
-      options.onCall?.({ method, route, outcome, seconds: (options.clock.monotonic() - startedAt) / 1000 })
+      options.onCall?.({ method, route, outcome, seconds: (clock.monotonic() - startedAt) / 1000 })
     }
   }
 
@@ -191,11 +204,32 @@ export function mayastorClient(options: MayastorOptions): MayastorClient {
       }
       return capabilities.value
     },
-    setReplicaCount: (volume, count) => write('PUT', '/volumes/{id}/replica_count/{n}', [volume, count]),
-    cordonPool: (pool) => write('PUT', '/pools/{id}/cordon', [pool], REPLICAS_BIT),
-    uncordonPool: (pool) => write('DELETE', '/pools/{id}/cordon', [pool], REPLICAS_BIT),
-    cordonNode: (node, label) => write('PUT', '/nodes/{id}/cordon/{label}', [node, label]),
-    uncordonNode: (node, label) => write('DELETE', '/nodes/{id}/cordon/{label}', [node, label]),
+    setReplicaCount: (volume, count, sendBefore) =>
+      write('PUT', '/volumes/{id}/replica_count/{n}', [volume, count], { sendBefore }),
+    cordonPool: (pool, sendBefore) => write('PUT', '/pools/{id}/cordon', [pool], { body: REPLICAS_BIT, sendBefore }),
+    uncordonPool: (pool, sendBefore) =>
+      write('DELETE', '/pools/{id}/cordon', [pool], { body: REPLICAS_BIT, sendBefore }),
+    cordonNode: (node, label, sendBefore) => write('PUT', '/nodes/{id}/cordon/{label}', [node, label], { sendBefore }),
+    uncordonNode: (node, label, sendBefore) =>
+      write('DELETE', '/nodes/{id}/cordon/{label}', [node, label], { sendBefore }),
+    close: () => transport.close(),
+  }
+}
+
+/** One set of connections for all calls, opened with the first of them: the library takes its time to load. */
+function pooledTransport(): Transport {
+  const connect = async () => {
+    const { Agent, request } = await import('undici')
+    return { agent: new Agent({ connections: 16, pipelining: 1, keepAliveTimeout: 30_000 }), request }
+  }
+  let undici: ReturnType<typeof connect> | undefined
+  return {
+    send: async ({ method, url, headers, body, signal }) => {
+      undici ??= connect()
+      const { agent, request } = await undici
+      const response = await request(url, { method, dispatcher: agent, signal, headers, body: body ?? null })
+      return { status: response.statusCode, text: await response.body.text() }
+    },
     close: async () => {
       if (undici !== undefined) await (await undici).agent.close()
     },

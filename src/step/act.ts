@@ -263,20 +263,20 @@ async function send(
     journal === undefined
       ? await swap(deps, FENCE_NAME, encode(fence), records.fence)
       : await swapJournal(deps, journal, records.journal)
-  const window = clock.monotonic() - readAt
   if (swapped === 'conflict') return undefined
-  if (window > MAX_WINDOW_MS) {
-    // Nothing was sent: what was true before the announcement is true again.
-    if (journal !== undefined && before !== undefined) await swapJournal(deps, before, swapped)
-    return undefined
-  }
-  const failure = await request(deps.mayastor, volumeID, call).then(
+  const window = clock.monotonic() - readAt
+  const failure = await request(deps.mayastor, volumeID, call, readAt + MAX_WINDOW_MS).then(
     () => undefined,
     (error: unknown) => {
       if (error instanceof MayastorError) return error
       throw error
     },
   )
+  if (failure?.failure === 'unsent') {
+    // What was true before the announcement is true again.
+    if (journal !== undefined && before !== undefined) await swapJournal(deps, before, swapped)
+    return undefined
+  }
   deps.observer.sent(call, window / 1000, failure)
   if (failure !== undefined && failure.failure !== 'refused') return failure
   if (journal === undefined) return failure
@@ -291,18 +291,18 @@ async function send(
   return refused ? failure : undefined
 }
 
-function request(mayastor: MayastorClient, volume: string, call: MayastorCall): Promise<void> {
+function request(mayastor: MayastorClient, volume: string, call: MayastorCall, sendBefore: number): Promise<void> {
   switch (call.op) {
     case 'setReplicaCount':
-      return mayastor.setReplicaCount(volume, call.count)
+      return mayastor.setReplicaCount(volume, call.count, sendBefore)
     case 'cordonPool':
-      return mayastor.cordonPool(call.pool)
+      return mayastor.cordonPool(call.pool, sendBefore)
     case 'uncordonPool':
-      return mayastor.uncordonPool(call.pool)
+      return mayastor.uncordonPool(call.pool, sendBefore)
     case 'cordonNode':
-      return mayastor.cordonNode(call.node, call.label)
+      return mayastor.cordonNode(call.node, call.label, sendBefore)
     case 'uncordonNode':
-      return mayastor.uncordonNode(call.node, call.label)
+      return mayastor.uncordonNode(call.node, call.label, sendBefore)
   }
 }
 

@@ -4,6 +4,9 @@ import t, { type Test } from 'tap'
 import { type CallReport, type MayastorClient, MayastorError, mayastorClient } from '../../src/clients/mayastor.js'
 import { systemClock } from '../../src/clock.js'
 
+/** A write may leave any time. */
+const SOON = Number.POSITIVE_INFINITY
+
 type Handler = (call: { method: string; path: string; body: string }, response: ServerResponse) => void
 
 async function client(t: Test, handler: Handler, prefix = '') {
@@ -247,17 +250,25 @@ t.test('volumes come in pages, and each is there once', async (t) => {
 t.test('writes', async (t) => {
   const bits = '{"replicas":true,"snapshots":false,"restores":false,"import":false}'
   const rows: { write: (m: MayastorClient) => Promise<void>; want: string }[] = [
-    { write: (m) => m.setReplicaCount('v1', 3), want: 'PUT /base/v0/volumes/v1/replica_count/3' },
-    { write: (m) => m.cordonPool('a/b'), want: `PUT /base/v0/pools/a%2Fb/cordon ${bits}` },
-    { write: (m) => m.uncordonPool('p1'), want: `DELETE /base/v0/pools/p1/cordon ${bits}` },
-    { write: (m) => m.cordonNode('n1', 'tier-move-1'), want: 'PUT /base/v0/nodes/n1/cordon/tier-move-1' },
-    { write: (m) => m.uncordonNode('n1', 'tier-move-1'), want: 'DELETE /base/v0/nodes/n1/cordon/tier-move-1' },
+    { write: (m) => m.setReplicaCount('v1', 3, SOON), want: 'PUT /base/v0/volumes/v1/replica_count/3' },
+    { write: (m) => m.cordonPool('a/b', SOON), want: `PUT /base/v0/pools/a%2Fb/cordon ${bits}` },
+    { write: (m) => m.uncordonPool('p1', SOON), want: `DELETE /base/v0/pools/p1/cordon ${bits}` },
+    { write: (m) => m.cordonNode('n1', 'tier-move-1', SOON), want: 'PUT /base/v0/nodes/n1/cordon/tier-move-1' },
+    { write: (m) => m.uncordonNode('n1', 'tier-move-1', SOON), want: 'DELETE /base/v0/nodes/n1/cordon/tier-move-1' },
   ]
   for (const { write, want } of rows) {
     const { mayastor, calls } = await client(t, answer(200, {}), '/base/')
     await write(mayastor)
     t.strictSame(calls, [want])
   }
+})
+
+t.test('a write that comes too late is not sent', async (t) => {
+  const { mayastor, calls, reports } = await client(t, answer(200, {}))
+  const error = await mayastor.setReplicaCount('v1', 3, systemClock.monotonic() - 1).catch((error: unknown) => error)
+  t.match(error, { failure: 'unsent', message: 'PUT /volumes/v1/replica_count/3: too late to be sent' })
+  t.strictSame(calls, [])
+  t.match(reports, [{ outcome: 'unsent' }])
 })
 
 t.test('what a failed call means', async (t) => {
@@ -295,7 +306,7 @@ t.test('what a failed call means', async (t) => {
   ]
   for (const { name, handler, want } of rows) {
     const { mayastor, calls, reports } = await client(t, handler)
-    const error = await mayastor.setReplicaCount('v1', 3).catch((error: unknown) => error)
+    const error = await mayastor.setReplicaCount('v1', 3, SOON).catch((error: unknown) => error)
     t.ok(error instanceof MayastorError, name)
     t.match(error, want)
     t.equal(calls.length, 1, 'is never sent again')

@@ -31,7 +31,8 @@ async function bed(setup: Setup = {}) {
   const base = setup.view ?? view()
   const sent: string[] = []
   const clock: Clock = { now: () => NOW + world.elapsedMs, monotonic: () => world.elapsedMs, after: () => () => {} }
-  const call = async (what: string) => {
+  const call = async (what: string, sendBefore: number) => {
+    if (world.elapsedMs > sendBefore) throw new MayastorError(what, { failure: 'unsent' })
     sent.push(what)
     if (setup.refuses?.(what)) throw new MayastorError(what, { failure: 'refused', status: 409, kind: 'Conflict' })
   }
@@ -48,11 +49,11 @@ async function bed(setup: Setup = {}) {
     pools: async () => [...world.pools.values()],
     nodes: async () => [...base.nodes.values()],
     capabilities: async () => base.capabilities,
-    setReplicaCount: (_, count) => call(`setReplicaCount ${count}`),
-    cordonPool: (pool) => call(`cordonPool ${pool}`).then(() => cordon(pool, true)),
-    uncordonPool: (pool) => call(`uncordonPool ${pool}`).then(() => cordon(pool, false)),
-    cordonNode: (node) => call(`cordonNode ${node}`),
-    uncordonNode: (node) => call(`uncordonNode ${node}`),
+    setReplicaCount: (_, count, by) => call(`setReplicaCount ${count}`, by),
+    cordonPool: (pool, by) => call(`cordonPool ${pool}`, by).then(() => cordon(pool, true)),
+    uncordonPool: (pool, by) => call(`uncordonPool ${pool}`, by).then(() => cordon(pool, false)),
+    cordonNode: (node, _, by) => call(`cordonNode ${node}`, by),
+    uncordonNode: (node, _, by) => call(`uncordonNode ${node}`, by),
     close: async () => {},
   }
   const leases = memoryLeases()
