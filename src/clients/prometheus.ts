@@ -95,7 +95,8 @@ function readVector(series: readonly unknown[]): QueryAnswer | undefined {
   return { kind: 'ok', values, ambiguous, unlabelled }
 }
 
-function readAnswer(signal: string, status: number, body: unknown): Reading {
+/** What an answer of `/api/v1/query` says; `status` and parsed `body` of HTTP. */
+export function readAnswer(signal: string, status: number, body: unknown): Reading {
   const said = isObject(body) ? body : {}
   if (status !== 200) {
     const detail = typeof said['error'] === 'string' ? said['error'] : undefined

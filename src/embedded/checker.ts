@@ -1,17 +1,22 @@
-import type { MayastorEvent, Replica, SimulatedMayastor, Volume } from './mayastor/index.js'
+import type { MayastorEvent, Node, Pool, Replica, SimulatedMayastor, Volume } from './mayastor/index.js'
 
 /**
- * Watches the truth of the simulated Mayastor, not its REST view, and says where the operator broke a rule. It knows
- * the operator only by what arrives over REST: whoever acts through the simulator's own methods is somebody else.
+ * Watches the truth of the simulated Mayastor, not its REST view, and says where the operator broke a rule of the
+ * design. It knows the operator only by what arrives over REST: whoever acts through the simulator's own methods is
+ * somebody else.
  */
 
 export interface CheckerLimits {
   /** Volumes that may have more replicas than wanted at once. */
   readonly maxMoving: number
-  /** No volume moves back within this time. */
+  /** No volume moves back within this time, and none that was undone is tried again. */
   readonly cooldownMs: number
   /** Which tier a pool is of; undefined: neither. */
   readonly tierOf: (pool: string) => string | undefined
+  /** Volumes whose extra replica does not count, because a person is to decide or wants it. Default: none. */
+  readonly exempt?: (volume: string) => boolean
+  /** Whether cordons can be removed now: somebody is there to do it, and Mayastor and the Leases answer. Default: yes. */
+  readonly canClean?: () => boolean
 }
 
 export interface Violation {
@@ -25,27 +30,63 @@ export interface Violation {
 const OWN_LABEL = /^tier-move-/
 /** Longest life of a cordon: two minutes, and the wait for a call whose outcome is not known. */
 const CORDON_MS = 180_000
-const COUNT_ROUTE = /\/volumes\/([^/]+)\/replica_count\/(\d+)$/
-const POOL_CORDON_ROUTE = /\/pools\/([^/]+)\/cordon$/
-const NODE_CORDON_ROUTE = /\/nodes\/([^/]+)\/cordon\/([^/]+)$/
+/** From the last read to the request at most, and a moment for the request to be served. */
+const WINDOW_MS = 6_000
+/** A surplus this old is nobody's fault any more: Mayastor does not remove it. */
+const OLD_SURPLUS_MS = 240_000
+/** Two servers' clocks may differ by two minutes, and times are written to the second. */
+const SKEW_MS = 245_000
+const COUNT_ROUTE = /^\/v0\/volumes\/([^/]+)\/replica_count\/(\d+)$/
+const POOL_CORDON_ROUTE = /^\/v0\/pools\/([^/]+)\/cordon$/
+const NODE_CORDON_ROUTE = /^\/v0\/nodes\/([^/]+)\/cordon\/([^/]+)$/
+const ZONE_LABEL = 'topology.kubernetes.io/zone'
+
+/** The count people want; a range where nobody can tell whether they or the operator raised it. */
+interface Wanted {
+  readonly low: number
+  readonly high: number
+}
+
+/** What the operator is doing to one volume, as far as its requests show. */
+interface Move {
+  /** The replica its last raise of the count brought, or what Mayastor put in its place. */
+  added: Replica | undefined
+  /** Snapshots there were when it raised the count, and when that last changed. */
+  snapshots: number
+  snapshotsChangedAt: number
+  /** Node with the operator's label when it first asked for the count to be lowered. */
+  loweredOn: string | undefined
+  /** When it last sent a change of the count. */
+  sentAt: number
+  /** The count was lowered, and there is a replica too many since. */
+  surplusSince: number | undefined
+}
 
 export class Checker {
   readonly #mayastor: SimulatedMayastor
-  readonly #limits: CheckerLimits
+  readonly #limits: Required<CheckerLimits>
   readonly #violations: Violation[] = []
   /** The count each volume was created with, or a person set since. */
-  readonly #wanted = new Map<string, number>()
-  /** What the operator asked to be cordoned: since when it is; undefined while the request has had no effect. */
+  readonly #wanted = new Map<string, Wanted>()
+  /** What the operator asked to be cordoned: since when it could have been removed; undefined: not seen set yet. */
   readonly #cordons = new Map<string, number | undefined>()
+  /** Marks of other people. */
+  readonly #foreign = new Set<string>()
+  readonly #moves = new Map<string, Move>()
+  readonly #openSince = new Map<string, number>()
+  readonly #markedAt = new Map<string, number>()
   readonly #reported = new Set<string>()
-  readonly #added = new Map<string, Replica>()
   readonly #moved = new Map<string, { readonly tier: string; readonly at: number }>()
+  readonly #undone = new Map<string, number>()
+  readonly #outstanding = new Map<string, number>()
+  #person = false
   #maxMoving = 0
 
   constructor(mayastor: SimulatedMayastor, limits: CheckerLimits) {
     this.#mayastor = mayastor
-    this.#limits = limits
+    this.#limits = { exempt: () => false, canClean: () => true, ...limits }
     mayastor.onEvent((event) => this.#see(event))
+    for (const pool of mayastor.truth.pools.keys()) this.#openSince.set(pool, 0)
   }
 
   get violations(): readonly Violation[] {
@@ -57,17 +98,74 @@ export class Checker {
     return this.#maxMoving
   }
 
+  /** What somebody else than the operator does to marks and counts, all at one instant. */
+  person<T>(act: () => T): T {
+    this.#person = true
+    try {
+      return act()
+    } finally {
+      this.#person = false
+    }
+  }
+
+  /** The operator sends a change of the count now; the answer is to be called when it cannot take effect any more. */
+  sends(volume: string): () => void {
+    const outstanding = this.#outstanding.get(volume) ?? 0
+    if (outstanding > 0) this.report('one unresolved write per volume', `another request for volume ${volume} is sent`)
+    this.#outstanding.set(volume, outstanding + 1)
+    this.#moveOf(volume).sentAt = this.#mayastor.clock.now()
+    return () => this.#outstanding.set(volume, (this.#outstanding.get(volume) ?? 1) - 1)
+  }
+
+  /** A rule that somebody else watches over was broken. */
+  report(rule: string, what: string): void {
+    this.#report(this.#mayastor.clock.now(), rule, what)
+  }
+
   /** What must hold once nothing moves any more: counts, cordons and labels are as other people left them. */
   atRest(at: number): void {
     for (const volume of this.#mayastor.truth.volumes.values()) {
-      const wanted = this.#wantedOf(volume)
-      if (volume.numReplicas !== wanted || volume.replicas.size !== wanted) {
-        const found = `count ${volume.numReplicas} with ${volume.replicas.size} replicas`
-        this.#report(at, 'counts are as a person last set them', `volume ${volume.uuid} has ${found}, not ${wanted}`)
+      const { low, high } = this.#wantedOf(volume)
+      const { numReplicas, replicas } = volume
+      if (this.#limits.exempt(volume.uuid)) continue
+      if (numReplicas < low || numReplicas > high || replicas.size > numReplicas) {
+        const found = `count ${numReplicas} with ${replicas.size} replicas`
+        this.#report(at, 'counts are as a person last set them', `volume ${volume.uuid} has ${found}, not ${high}`)
       }
     }
     for (const mark of this.#cordons.keys()) {
       if (this.#isCordoned(mark)) this.#report(at, 'nothing of ours is left behind', `${mark} is cordoned`)
+    }
+  }
+
+  /** What is true at every moment; called at every event, and by whoever wants it looked at in between. */
+  watch(): void {
+    const at = this.#mayastor.clock.now()
+    const cleanable = this.#limits.canClean()
+    let moving = 0
+    for (const volume of this.#mayastor.truth.volumes.values()) {
+      const extra = volume.numReplicas - this.#wantedOf(volume).high
+      if (extra > 0 && !this.#limits.exempt(volume.uuid)) moving++
+      if (extra > 1) this.#report(at, 'at most one extra replica', `volume ${volume.uuid} has ${extra} too many`)
+      const move = this.#moves.get(volume.uuid)
+      if (move !== undefined && volume.replicas.size <= volume.numReplicas) move.surplusSince = undefined
+    }
+    this.#maxMoving = Math.max(this.#maxMoving, moving)
+    if (moving > this.#limits.maxMoving) {
+      this.#report(at, 'the cap on concurrent migrations', `${moving} volumes have an extra replica`)
+    }
+    for (const [mark, since] of this.#cordons) {
+      if (!this.#isCordoned(mark)) {
+        if (since !== undefined) this.#cordons.delete(mark)
+        continue
+      }
+      this.#cordons.set(mark, cleanable ? (since ?? at) : at)
+      if (cleanable && since !== undefined && at - since > CORDON_MS) {
+        this.#report(at, 'cordons are gone within two minutes', `${mark} has been cordoned for more than 3 minutes`)
+      }
+    }
+    for (const mark of this.#foreign) {
+      if (!this.#isCordoned(mark)) this.#report(at, "other people's marks", `${mark} was set by a person and is gone`)
     }
   }
 
@@ -78,9 +176,7 @@ export class Checker {
         this.#request(event)
         break
       case 'replica-count':
-        if (event.by === 'person' && event.volume !== undefined && event.to !== undefined) {
-          this.#wanted.set(event.volume, event.to)
-        }
+        if (volume !== undefined) this.#counted(event, volume)
         break
       case 'replica-created':
         if (volume !== undefined) this.#created(event, volume)
@@ -88,37 +184,99 @@ export class Checker {
       case 'removal-chosen':
         if (volume !== undefined) this.#chosen(event, volume)
         break
+      case 'snapshot-taken':
+        if (volume !== undefined) this.#moveOf(volume.uuid).snapshotsChangedAt = event.at
+        break
+      case 'volume-destroyed':
+        if (event.by !== 'person') this.#report(event.at, 'no volume is deleted', `volume ${event.volume}`)
+        break
+      case 'pool-added':
+      case 'pool-uncordon':
+        this.#openSince.set(event.pool ?? '', event.at)
+        break
+      case 'node-cordon':
+      case 'pool-cordon':
+        this.#markedAt.set(event.node ?? event.pool ?? '', event.at)
+        break
       default:
         break
     }
-    this.#watch(event.at)
+    if (this.#person) this.#personActs(event)
+    this.watch()
   }
 
-  #request({ at, method, path = '' }: MayastorEvent): void {
+  #personActs({ kind, pool, node, reason = '' }: MayastorEvent): void {
+    const mark = pool !== undefined ? `pool ${pool}` : `node ${node} ${reason}`
+    if (kind === 'pool-cordon') {
+      // Whether they meant the bit that was there already nobody can tell; from here on it is theirs as well.
+      this.#cordons.delete(mark)
+      if (reason.split(',').includes('replicas')) this.#foreign.add(mark)
+    }
+    if (kind === 'node-cordon' && !reason.startsWith('drain ')) this.#foreign.add(mark)
+    if (kind === 'pool-uncordon' || kind === 'node-uncordon') {
+      this.#foreign.delete(mark)
+      this.#cordons.delete(mark)
+    }
+  }
+
+  #request({ at, method, path = '', body }: MayastorEvent): void {
     if (method === 'GET' || method === undefined) return
     const [, uuid = '', count] = COUNT_ROUTE.exec(path) ?? []
-    const volume = this.#mayastor.truth.volumes.get(uuid)
-    if (count !== undefined && volume?.operation !== undefined) {
-      this.#report(at, 'one unresolved write per volume', `${method} ${path} while ${volume.operation} runs`)
-    }
-    if (volume !== undefined && count !== undefined) {
-      const to = Number(count)
-      const wanted = this.#wantedOf(volume)
-      if (to > wanted + 1) this.#report(at, 'at most one extra replica', `${method} ${path}, wanted are ${wanted}`)
-      if (to < wanted) this.#report(at, 'never below the wanted count', `${method} ${path}, wanted are ${wanted}`)
-    }
     const [, pool] = POOL_CORDON_ROUTE.exec(path) ?? []
     const [, node, label = ''] = NODE_CORDON_ROUTE.exec(path) ?? []
+    if (count === undefined && pool === undefined && node === undefined) {
+      this.#report(at, 'what the operator may ask for', `${method} ${path}`)
+      return
+    }
+    const volume = this.#mayastor.truth.volumes.get(uuid)
+    if (volume !== undefined && count !== undefined) this.#countRequest(at, volume, Number(count), `${method} ${path}`)
+    if (pool !== undefined && JSON.stringify(body) !== ONLY_REPLICAS) {
+      this.#report(at, "other people's marks", `${method} ${path} ${JSON.stringify(body)}`)
+    }
     const mark = pool !== undefined ? `pool ${pool}` : node !== undefined ? `node ${node} ${label}` : undefined
     if (mark === undefined || this.#cordons.has(mark)) return
     const isSet = this.#isCordoned(mark)
     // What is cordoned already was cordoned by somebody else, and asking again does not make it the operator's.
     if (method === 'PUT' && !isSet) this.#cordons.set(mark, undefined)
-    if (method === 'PUT' && node !== undefined && !OWN_LABEL.test(label)) {
-      this.#report(at, 'labels are ours by name', `node ${node} was cordoned by ${label}`)
+    if (node !== undefined && !OWN_LABEL.test(label)) {
+      this.#report(at, 'labels are ours by name', `${method} ${path}`)
     }
-    if (method === 'DELETE' && isSet) {
+    const since = this.#markedAt.get(pool ?? node ?? '') ?? 0
+    if (method === 'DELETE' && isSet && pool !== undefined && at - since > WINDOW_MS) {
       this.#report(at, "other people's marks", `the cordon of ${mark} was not ours to remove`)
+    }
+  }
+
+  #countRequest(at: number, volume: Volume, to: number, what: string): void {
+    const move = this.#moveOf(volume.uuid)
+    if (!this.#outstanding.has(volume.uuid)) move.sentAt = at
+    if (volume.operation === 'SetReplica') {
+      this.#report(at, 'one unresolved write per volume', `${what} while ${volume.operation} runs`)
+    }
+    const wanted = this.#wantedOf(volume)
+    if (to > wanted.high + 1) this.#report(at, 'at most one extra replica', `${what}, wanted are ${wanted.high}`)
+    if (to === volume.numReplicas + 1) {
+      const undoneAt = this.#undone.get(volume.uuid)
+      if (undoneAt !== undefined && at - undoneAt < this.#limits.cooldownMs - SKEW_MS) {
+        this.#report(at, 'an undone move rests for the cooldown', what)
+      }
+      this.#moves.set(volume.uuid, { ...newMove(), sentAt: move.sentAt, snapshots: volume.snapshots })
+      return
+    }
+    if (to !== volume.numReplicas - 1) return
+    const labelled = [...volume.replicas].filter(({ node }) => hasOwnLabel(node))
+    const [leaving] = labelled
+    if (leaving === undefined) return
+    const isAdded = leaving === move.added
+    if (move.loweredOn === undefined) {
+      const changed = volume.snapshots !== move.snapshots && move.sentAt - move.snapshotsChangedAt > WINDOW_MS
+      if (changed && !isAdded && move.added !== undefined) {
+        this.#report(at, 'snapshots are kept', `${what}, though a snapshot was taken since the move began`)
+      }
+      move.loweredOn = leaving.node.id
+    } else if (isAdded && move.loweredOn !== leaving.node.id) {
+      const original = [...volume.replicas].some(({ node }) => node.id === move.loweredOn)
+      if (original) this.#report(at, 'no way back once a removal was sent', what)
     }
   }
 
@@ -128,24 +286,51 @@ export class Checker {
     return kind === 'pool' ? pools.get(id)?.cordon.replicas === true : nodes.get(id)?.cordonLabels.has(label) === true
   }
 
-  #created({ at, replica: uuid }: MayastorEvent, volume: Volume): void {
+  #counted({ at, by, from = 0, to = 0 }: MayastorEvent, volume: Volume): void {
+    const { uuid } = volume
+    const move = this.#moveOf(uuid)
+    if (by === 'person') {
+      // The operator has asked for the same, and its answer may be lost: nobody can tell who raised it.
+      const both = to === from + 1 && (this.#outstanding.get(uuid) ?? 0) > 0
+      this.#wanted.set(uuid, { low: both ? from : to, high: to })
+      return
+    }
+    const { low } = this.#wantedOf(volume)
+    if (to < low)
+      this.#report(at, 'never below the wanted count', `volume ${uuid} from ${from} to ${to}, wanted ${low}`)
+    if (to < from && volume.replicas.size > to) move.surplusSince = at
+  }
+
+  #created({ at, by, replica: uuid }: MayastorEvent, volume: Volume): void {
     const replica = [...volume.replicas].find((candidate) => candidate.uuid === uuid)
     if (replica === undefined) return
-    this.#added.set(volume.uuid, replica)
-    const inclusion = volume.topology.pool_topology?.labelled.inclusion ?? {}
-    for (const [key, value] of Object.entries(inclusion)) {
-      const label = replica.pool.labels.get(key)
-      if (label === undefined || (value !== '' && label !== value)) {
-        this.#report(at, 'the topology of the volume holds', `replica ${uuid} is on ${replica.pool.id}, without ${key}`)
+    const others = [...volume.replicas].filter((other) => other !== replica)
+    const move = this.#moveOf(volume.uuid)
+    if (by === 'hot-spare' && move.added !== undefined && !volume.replicas.has(move.added)) move.added = replica
+    if (by !== 'set-replica') return
+    move.added = replica
+    const { node_topology, pool_topology } = volume.topology
+    const fits =
+      carries(replica.pool.labels, pool_topology?.labelled.inclusion ?? {}) &&
+      (node_topology === undefined ||
+        ('explicit' in node_topology
+          ? node_topology.explicit.allowed_nodes.includes(replica.node.id)
+          : carries(replica.node.labels, node_topology.labelled.inclusion)))
+    if (!fits) this.#report(at, 'the topology of the volume holds', `replica ${uuid} is on ${replica.pool.id}`)
+    for (const pool of this.#mayastor.truth.pools.values()) {
+      const open = pool !== replica.pool && !pool.cordon.replicas && !others.some(({ node }) => node === pool.node)
+      if (open && (this.#openSince.get(pool.id) ?? 0) < move.sentAt - WINDOW_MS) {
+        this.#report(at, 'placement is steered', `replica ${uuid} was added while pool ${pool.id} was open`)
       }
     }
   }
 
   /** A replica is about to leave because a count was lowered: what stays must be worth as much as was wanted. */
-  #chosen({ at, replica: uuid }: MayastorEvent, volume: Volume): void {
+  #chosen({ at, by, replica: uuid }: MayastorEvent, volume: Volume): void {
+    if (by === 'person') return
     const replicas = [...volume.replicas]
     const leaving = replicas.find((replica) => replica.uuid === uuid)
-    const wanted = this.#wantedOf(volume)
+    const wanted = this.#wantedOf(volume).low
     for (const [word, holds] of [
       ['synced', (replica: Replica) => replica.synced],
       ['recorded as healthy', (replica: Replica) => replica.healthyRecorded],
@@ -157,43 +342,53 @@ export class Checker {
         this.#report(at, 'never less redundant', what)
       }
     }
-    const added = this.#added.get(volume.uuid)
-    if (leaving === undefined || added === undefined || added === leaving) return
+    const move = this.#moves.get(volume.uuid)
+    if (leaving === undefined || move?.added === undefined) return
+    this.#steered(at, volume, leaving, move)
+    const after = replicas.filter((replica) => replica !== leaving)
+    const without = replicas.filter((replica) => replica !== move.added)
+    if (hasOwnLabel(leaving.node) && zones(after) < zones(without)) {
+      this.#report(at, 'zones never fall', `removing ${uuid} leaves volume ${volume.uuid} on ${zones(after)} zones`)
+    }
+    const { added } = move
+    if (added === leaving) {
+      if (hasOwnLabel(leaving.node)) this.#undone.set(volume.uuid, at)
+      return
+    }
     const to = this.#limits.tierOf(added.pool.id)
     if (to === undefined || to === this.#limits.tierOf(leaving.pool.id)) return
     const last = this.#moved.get(volume.uuid)
-    if (last !== undefined && last.tier !== to && at - last.at < this.#limits.cooldownMs) {
+    if (last !== undefined && last.tier !== to && at - last.at < this.#limits.cooldownMs - SKEW_MS) {
       this.#report(at, 'no way back within the cooldown', `volume ${volume.uuid} moved to ${last.tier} and back`)
     }
     this.#moved.set(volume.uuid, { tier: to, at })
   }
 
-  /** What is true at every moment. */
-  #watch(at: number): void {
-    let moving = 0
-    for (const volume of this.#mayastor.truth.volumes.values()) {
-      const extra = volume.numReplicas - this.#wantedOf(volume)
-      if (extra > 0) moving++
-      if (extra > 1) this.#report(at, 'at most one extra replica', `volume ${volume.uuid} has ${extra} too many`)
-    }
-    this.#maxMoving = Math.max(this.#maxMoving, moving)
-    if (moving > this.#limits.maxMoving) {
-      this.#report(at, 'the cap on concurrent migrations', `${moving} volumes have an extra replica`)
-    }
-    for (const [mark, since] of this.#cordons) {
-      if (this.#isCordoned(mark)) this.#cordons.set(mark, since ?? at)
-      else if (since !== undefined) this.#cordons.delete(mark)
-      if (since !== undefined && at - since > CORDON_MS) {
-        this.#report(at, 'cordons are gone within two minutes', `${mark} has been cordoned for more than 3 minutes`)
-      }
-    }
+  /** Among replicas that are all sound, only the operator's label may say which of them goes. */
+  #steered(at: number, volume: Volume, leaving: Replica, move: Move): void {
+    const replicas = [...volume.replicas]
+    const sound = replicas.every((r) => r.healthyRecorded && r.synced && r.node.online)
+    const explained =
+      replicas.some(({ node }) => (this.#markedAt.get(node.id) ?? 0) > move.sentAt - WINDOW_MS && !hasOwnLabel(node)) ||
+      (move.surplusSince !== undefined && at - move.surplusSince > OLD_SURPLUS_MS)
+    if (!sound || explained || hasOwnLabel(leaving.node)) return
+    this.#report(at, 'removal is steered', `${leaving.uuid} on ${leaving.pool.id} goes by chance`)
   }
 
-  #wantedOf(volume: Volume): number {
+  #wantedOf(volume: Volume): Wanted {
     const known = this.#wanted.get(volume.uuid)
     if (known !== undefined) return known
-    this.#wanted.set(volume.uuid, volume.numReplicas)
-    return volume.numReplicas
+    const wanted = { low: volume.numReplicas, high: volume.numReplicas }
+    this.#wanted.set(volume.uuid, wanted)
+    return wanted
+  }
+
+  #moveOf(volume: string): Move {
+    const known = this.#moves.get(volume)
+    if (known !== undefined) return known
+    const move = newMove()
+    this.#moves.set(volume, move)
+    return move
   }
 
   /** Each broken promise once. */
@@ -203,4 +398,33 @@ export class Checker {
     this.#reported.add(key)
     this.#violations.push({ at, rule, what })
   }
+}
+
+const ONLY_REPLICAS = JSON.stringify({ replicas: true, snapshots: false, restores: false, import: false })
+
+function newMove(): Move {
+  return {
+    added: undefined,
+    snapshots: 0,
+    snapshotsChangedAt: 0,
+    loweredOn: undefined,
+    sentAt: 0,
+    surplusSince: undefined,
+  }
+}
+
+function hasOwnLabel({ cordonLabels }: Node): boolean {
+  return [...cordonLabels].some((label) => OWN_LABEL.test(label))
+}
+
+/** Distinct zones of nodes or, where those have none, of pools; one at least. */
+function zones(replicas: readonly Replica[]): number {
+  const zoneOf = ({ node, pool }: { readonly node: Node; readonly pool: Pool }) =>
+    node.labels.get(ZONE_LABEL) ?? pool.labels.get(ZONE_LABEL)
+  return Math.max(1, new Set(replicas.map(zoneOf).filter((zone) => zone !== undefined)).size)
+}
+
+/** An empty wanted value asks for the key alone. */
+function carries(labels: ReadonlyMap<string, string>, wanted: Readonly<Record<string, string>>): boolean {
+  return Object.entries(wanted).every(([key, value]) => (value === '' ? labels.has(key) : labels.get(key) === value))
 }

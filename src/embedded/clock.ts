@@ -2,6 +2,11 @@ import type { Clock } from '../clock.js'
 
 /** Real time given to an aborted call to reach its far end, before simulated time goes on. */
 const ABORT_GRACE_MS = 10
+/** Turns of the event loop after which nobody without sockets has anything left to do but to wait. */
+const QUIET_TURNS = 4
+
+/** How parties talk: over sockets, or by calling each other, so that the same seed gives the same run to the letter. */
+export type Network = 'loopback' | 'memory'
 
 interface Timer {
   readonly at: number
@@ -12,24 +17,27 @@ interface Timer {
 }
 
 /**
- * Simulated time for parties that live in one process and talk over real loopback HTTP.
+ * Simulated time for parties that live in one process.
  *
- * Time stands still while work is under way and jumps to the next timer when nothing else can happen: when every
- * task (a hook call, a turn of the server's loop) is itself waiting for a simulated delay. A two-hour run then takes
- * as long as its HTTP calls do, and no pause of the machine can make a simulated deadline pass.
+ * Time stands still while work is under way and jumps to the next timer when nothing else can happen. Over sockets
+ * that is when every task (a hook call, a turn of the server's loop) is itself waiting for a simulated delay; in memory
+ * it is when the event loop has nothing to do. A two-hour run then takes as long as its calls do, and no pause of the
+ * machine can make a simulated deadline pass.
  */
 export class SimulatedClock implements Clock {
   #now: number
   readonly #start: number
+  readonly #network: Network
   #timers: Timer[] = []
   #order = 0
   #tasks = 0
   #sleeping = 0
   #wake: (() => void) | undefined
 
-  constructor(startMs: number) {
+  constructor(startMs: number, network: Network = 'loopback') {
     this.#now = startMs
     this.#start = startMs
+    this.#network = network
   }
 
   now(): number {
@@ -113,17 +121,13 @@ export class SimulatedClock implements Clock {
     pace?: (jumpMs: number) => Promise<void>,
   ): Promise<void> {
     while (!stop()) {
-      while (this.#tasks > this.#sleeping) {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve
-        })
-      }
+      await this.#quiet()
       if (stop()) return
       const next = this.#timers[0]
       const at = Math.min(next?.at ?? untilMs, untilMs)
       if (pace !== undefined && at > this.#now) {
         await pace(at - this.#now)
-        if (this.#tasks > this.#sleeping) continue
+        if (this.#network === 'loopback' && this.#tasks > this.#sleeping) continue
       }
       if (next === undefined || next.at > untilMs) {
         this.#now = Math.max(this.#now, untilMs)
@@ -133,10 +137,24 @@ export class SimulatedClock implements Clock {
       this.#now = Math.max(this.#now, next.at)
       const sleeping = this.#sleeping
       next.fn()
+      if (this.#network === 'memory') continue
       // What the timer set going (a resumed handler, a new task) starts in microtasks: let it, before looking again.
       await new Promise<void>((resolve) => setImmediate(resolve))
       // A deadline that fired in the middle of a call ends the far end's sleep only once the closed connection is seen.
       if (next.deadline && this.#sleeping === sleeping) await this.#poked(ABORT_GRACE_MS)
+    }
+  }
+
+  /** Settles when everybody waits for simulated time to pass. */
+  async #quiet(): Promise<void> {
+    if (this.#network === 'memory') {
+      for (let turn = 0; turn < QUIET_TURNS; turn++) await new Promise<void>((resolve) => setImmediate(resolve))
+      return
+    }
+    while (this.#tasks > this.#sleeping) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
     }
   }
 

@@ -1,33 +1,29 @@
 import { readFileSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
-import type { FastifyInstance } from 'fastify'
 import { type Logger, pino } from 'pino'
 import { parse } from 'yaml'
 import { API_VERSION, DEFAULT_DISKPOOL_API_VERSION, HOLD_LABEL, MAYASTOR_CSI_DRIVER } from '../api/names.js'
 import type { StoragePolicySpec } from '../api/storage-policy.js'
 import { formatTime } from '../api/time.js'
 import { type LeaseStore, memoryLeases } from '../clients/leases.js'
-import { type MayastorClient, mayastorClient } from '../clients/mayastor.js'
-import { prometheusClient } from '../clients/prometheus.js'
-import { customizePolicy, runPolicyHook } from '../decide/hook.js'
 import type { PolicyOptions } from '../decide/policy.js'
 import { createMetrics, type Metrics } from '../metrics.js'
-import { inlinePolicyHooks } from '../policy-pool.js'
-import { buildHookServer } from '../server.js'
-import { type TopologyHooks, topologyHooks } from '../step/drive.js'
-import { SimulatedClock } from './clock.js'
-import { type MayastorOptions, SimulatedMayastor } from './mayastor/index.js'
+import { type Network, SimulatedClock } from './clock.js'
+import { type Edge, HookProcess } from './hook-process.js'
+import { CREATED_BY, DISKPOOL_OPERATOR, type MayastorOptions, SimulatedMayastor } from './mayastor/index.js'
 import {
   type CompositeController,
   Metacontroller,
   type MetacontrollerOptions,
   ObjectStore,
+  type Post,
 } from './metacontroller/index.js'
 import { EmbeddedPrometheus } from './prometheus/server.js'
 
 /**
  * The whole loop in one process: the real hook server between a simulated Mayastor, a Metacontroller stand-in and a
- * Prometheus stand-in, over real HTTP on loopback ports and on simulated time.
+ * Prometheus stand-in, on simulated time, over real HTTP on loopback ports or, where thousands of runs have to be the
+ * same each time, without sockets.
  */
 
 const SCRAPE_MS = 30_000
@@ -62,6 +58,11 @@ export interface VolumeOptions {
   readonly thin?: boolean
   readonly allocatedBytes?: number
   readonly snapshots?: number
+  readonly affinityGroup?: string
+  /** Labels its pools must have, beside the one that all volumes ask for. */
+  readonly pinnedTo?: Readonly<Record<string, string>>
+  /** Node label in which its replicas must differ. */
+  readonly spreadOver?: string
   /** The label that keeps a volume where it is. */
   readonly heldByOwner?: boolean
   /** Age of the persistent volume when it is added. Default one day. */
@@ -77,6 +78,12 @@ export interface ClusterOptions {
   readonly staleness?: MetacontrollerOptions['staleness']
   /** Default: silent. */
   readonly log?: Logger
+  /** Default: loopback. */
+  readonly network?: Network
+  /** Comes between the operator's processes and everybody they talk to; in memory only. */
+  readonly edge?: Edge
+  /** Default: kept in memory. */
+  readonly leases?: LeaseStore
 }
 
 export class EmbeddedCluster {
@@ -84,24 +91,32 @@ export class EmbeddedCluster {
   readonly store: ObjectStore
   readonly mayastor: SimulatedMayastor
   readonly prometheus: EmbeddedPrometheus
-  readonly leases: LeaseStore = memoryLeases()
+  readonly leases: LeaseStore
   readonly metrics: Metrics = createMetrics({ version: 'embedded', runtime: false })
   readonly #log: Logger
   readonly #staleness: MetacontrollerOptions['staleness']
   readonly #loads = new Map<string, Load>()
   readonly #counters = new Map<string, { node: string; read: number; write: number }>()
+  readonly #network: Network
+  readonly #edge: Edge | undefined
   #options: PolicyOptions
   #metacontroller: Metacontroller | undefined
-  #client: MayastorClient | undefined
-  #topology: TopologyHooks | undefined
-  #server: FastifyInstance | undefined
-  #mayastorUrl = ''
-  #prometheusUrl = ''
+  #process: HookProcess | undefined
+  #started = 0
+  #mayastorUrl = 'http://mayastor'
+  #prometheusUrl = 'http://prometheus'
   #hookUrl = ''
+  /** Picks the process that takes a hook call, in memory; undefined: nobody listens. Default: the one started last. */
+  route: () => HookProcess | undefined = () => this.#process
+  /** Whether the API server answers Metacontroller. */
+  apiServerUp = true
 
   constructor(cluster: ClusterOptions = {}) {
-    const { startMs = Date.UTC(2026, 0, 1), seed = 1, options = {}, mayastor = {} } = cluster
-    this.clock = new SimulatedClock(startMs)
+    const { startMs = Date.UTC(2026, 0, 1), seed = 1, options = {}, mayastor = {}, network = 'loopback' } = cluster
+    this.#network = network
+    this.#edge = cluster.edge
+    this.leases = cluster.leases ?? memoryLeases()
+    this.clock = new SimulatedClock(startMs, network)
     this.#options = {
       dryRun: false,
       preservationMode: false,
@@ -149,6 +164,15 @@ export class EmbeddedCluster {
       allocatedBytes: volume.allocatedBytes ?? (thin ? sizeBytes / 2 : sizeBytes),
       published,
       snapshots: volume.snapshots ?? 0,
+      ...(volume.affinityGroup === undefined ? {} : { affinityGroup: volume.affinityGroup }),
+      topology: {
+        pool_topology: {
+          labelled: { inclusion: { [CREATED_BY]: DISKPOOL_OPERATOR, ...volume.pinnedTo }, exclusion: {} },
+        },
+        ...(volume.spreadOver === undefined
+          ? {}
+          : { node_topology: { labelled: { inclusion: {}, exclusion: { [volume.spreadOver]: '' } } } }),
+      },
     })
     const name = `pvc-${uuid}`
     const claim = { namespace: 'default', name: `data-${uuid}` }
@@ -187,8 +211,10 @@ export class EmbeddedCluster {
 
   /** Starts everything but Metacontroller, and lets `historyMs` of samples gather. */
   async start(historyMs: number): Promise<void> {
-    this.#mayastorUrl = await this.mayastor.start()
-    this.#prometheusUrl = await this.prometheus.start()
+    if (this.#network === 'loopback') {
+      this.#mayastorUrl = await this.mayastor.start()
+      this.#prometheusUrl = await this.prometheus.start()
+    }
     this.#scrape()
     this.#reportPools()
     await this.startServer()
@@ -203,8 +229,17 @@ export class EmbeddedCluster {
       controllers: ['storage-policy', 'replica-topology'].map((name) => manifest(`controllers/${name}.yaml`)),
       baseUrl: this.#hookUrl,
       ...(this.#staleness === undefined ? {} : { staleness: this.#staleness }),
+      ...(this.#network === 'memory' ? { post: (request) => this.post(request) } : {}),
+      reachable: () => this.apiServerUp,
     })
     this.#metacontroller.start()
+  }
+
+  /** One hook call, without a socket. */
+  readonly post: Post = async (request) => {
+    const process = this.route()
+    if (process === undefined) throw new Error('connect ECONNREFUSED')
+    return process.handle(request)
   }
 
   /** Lets simulated time pass. */
@@ -221,48 +256,42 @@ export class EmbeddedCluster {
   /** Stops the hook server as SIGTERM does: calls under way finish, which takes simulated time. */
   async stopServer(): Promise<void> {
     let stopped = false
-    const closing = Promise.all([this.#topology?.loop.stop(), this.#server?.close()]).finally(() => {
+    const closing = this.#process?.stop().finally(() => {
       stopped = true
     })
-    while (!stopped) {
+    while (!stopped && closing !== undefined) {
       await this.run(STOP_MS, () => stopped)
       await setImmediate()
     }
     await closing
-    await this.#client?.close()
+    this.#process = undefined
   }
 
   /** Starts the hook server, at its old address where it had one; `options` replace those given before. */
   async startServer(options: Partial<PolicyOptions> = {}): Promise<void> {
     this.#options = { ...this.#options, ...options }
-    await this.#serve(this.#options)
+    this.#process = await this.startProcess()
   }
 
-  async #serve(options: PolicyOptions): Promise<void> {
-    const { clock, leases, metrics } = this
-    const log = this.#log
-    this.#client = mayastorClient({ url: this.#mayastorUrl, clock: clock.forCallers() })
-    this.#topology = topologyHooks({
-      mayastor: this.#client,
-      leases,
-      clock,
-      log,
-      metrics,
-      options,
-      task: (work) => clock.task(work),
+  /** Starts a process of the operator. `skewMs`: how far its wall clock is ahead. */
+  async startProcess({ skewMs = 0 } = {}): Promise<HookProcess> {
+    const process = new HookProcess({
+      name: `operator-${++this.#started}`,
+      clock: this.clock,
+      skewMs,
+      network: this.#network,
+      mayastor: this.mayastor,
+      mayastorUrl: this.#mayastorUrl,
+      prometheus: this.prometheus,
+      prometheusUrl: this.#prometheusUrl,
+      leases: this.leases,
+      metrics: this.metrics,
+      log: this.#log,
+      options: this.#options,
+      ...(this.#edge === undefined ? {} : { edge: this.#edge }),
     })
-    const prometheus = prometheusClient({ url: this.#prometheusUrl, clock: clock.forCallers() })
-    this.#server = buildHookServer({
-      log,
-      clock,
-      metrics,
-      policy: inlinePolicyHooks({ run: runPolicyHook, prometheus, clock, options }),
-      customize: async (body) => customizePolicy(body, DEFAULT_DISKPOOL_API_VERSION),
-      topology: this.#topology,
-    })
-    const port = this.#hookUrl === '' ? 0 : Number(new URL(this.#hookUrl).port)
-    this.#hookUrl = await this.#server.listen({ host: '127.0.0.1', port })
-    this.#topology.loop.start()
+    this.#hookUrl = await process.start(this.#hookUrl === '' ? 0 : Number(new URL(this.#hookUrl).port))
+    return process
   }
 
   /** One scrape of every io-engine: counters grow by the load since the last one, and restart where a target moved. */

@@ -32,6 +32,8 @@ export interface TopologyDeps {
   readonly log: BaseLogger
   readonly metrics: LoopDeps['metrics'] & Pick<Metrics, 'migrationsTotal' | 'stepsTotal' | 'readToWriteSeconds'>
   readonly options: PolicyOptions
+  /** Names this process in the Leases, for people. Default: host and process id. */
+  readonly identity?: string
   /** Runs what happens beside the hooks; simulated time has to know of it. Default: just runs it. */
   readonly task?: <T>(work: () => Promise<T>) => Promise<T>
 }
@@ -84,7 +86,7 @@ export function topologyHooks(deps: TopologyDeps): TopologyHooks {
           mayastor: deps.mayastor,
           leases,
           clock,
-          identity: `${hostname()}-${process.pid}`,
+          identity: deps.identity ?? `${hostname()}-${process.pid}`,
           observer: observer(log, metrics),
         }
 

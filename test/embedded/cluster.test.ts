@@ -7,7 +7,7 @@ import { Checker } from '../../src/embedded/checker.js'
 import { type ClusterOptions, EmbeddedCluster, GIB, type VolumeOptions } from '../../src/embedded/cluster.js'
 import type { Outage } from '../../src/embedded/prometheus/server.js'
 
-/** The whole loop: the real hook server between the stand-ins, over HTTP, on simulated time. */
+/** The whole loop: the real hook server between the stand-ins, on simulated time, where it says so over HTTP. */
 
 t.setTimeout(280_000)
 const MINUTE = 60_000
@@ -28,16 +28,19 @@ interface Policy {
 const uuid = (index: number) => `00000000-0000-4000-8000-${String(index).padStart(12, '0')}`
 
 /** `nodes` nodes in three zones with a pool of each tier; a checker watches from the beginning. */
-async function world(t: Test, options: ClusterOptions & { readonly nodes?: number; readonly maxMoving?: number } = {}) {
-  const { nodes = 6, maxMoving = 2, ...cluster } = options
-  const c = new EmbeddedCluster(cluster)
+async function world(
+  t: Test,
+  options: ClusterOptions & { readonly nodes?: number; readonly maxMoving?: number; readonly cooldownMs?: number } = {},
+) {
+  const { nodes = 6, maxMoving = 2, cooldownMs = 2 * 60 * MINUTE, ...cluster } = options
+  const c = new EmbeddedCluster({ network: 'memory', ...cluster })
   for (let i = 1; i <= nodes; i++) {
     c.addNode(`node-${i}`, { 'topology.kubernetes.io/zone': `zone-${i % 3}` })
     c.addPool({ name: `nvme-${i}`, node: `node-${i}`, capacityBytes: 200 * GIB, labels: { tier: 'nvme' } })
     c.addPool({ name: `sata-${i}`, node: `node-${i}`, capacityBytes: 400 * GIB, labels: { tier: 'sata' } })
   }
   const tierOf = (pool: string) => pool.split('-')[0]
-  const checker = new Checker(c.mayastor, { maxMoving, cooldownMs: 2 * 60 * MINUTE, tierOf })
+  const checker = new Checker(c.mayastor, { maxMoving, cooldownMs, tierOf })
   t.teardown(() => c.stop())
   return {
     c,
@@ -122,7 +125,7 @@ t.test('forty volumes, two policies, limits of 2: caps are kept and everything a
 })
 
 t.test('a settled cluster is left alone', async (t) => {
-  const w = await world(t)
+  const w = await world(t, { network: 'loopback' })
   let minute = 0
   w.addVolume(1, { pools: ['sata-1', 'sata-2'], load: () => ({ read: 6000 + 500 * Math.sin(minute++), write: 300 }) })
   w.addVolume(2, { pools: ['sata-3'], load: () => ({ read: 1000 + 100 * Math.sin(minute++), write: 200 }) })
@@ -148,7 +151,7 @@ t.test('a settled cluster is left alone', async (t) => {
 })
 
 t.test('the same request at the same time gives the same bytes and no write', async (t) => {
-  const w = await world(t)
+  const w = await world(t, { network: 'loopback' })
   w.addVolume(1, { pools: ['sata-1', 'sata-2'], load: hot })
   w.addVolume(2, { pools: ['nvme-1'], load: cold })
   w.c.addPolicy('default', policy)
@@ -407,7 +410,7 @@ t.test('a journal that cannot be read holds back new moves and nothing else', as
 
 t.test('preservation mode', async (t) => {
   let load = hot
-  const w = await world(t, { options: { preservationMode: true } })
+  const w = await world(t, { options: { preservationMode: true }, cooldownMs: 60 * MINUTE })
   w.addVolume(1, { pools: ['sata-1', 'sata-2'], load: () => load() })
   w.c.addPolicy('default', { ...policy, cooldownPeriod: '1h' })
   await w.begin()

@@ -105,7 +105,7 @@ t.test('a broken world ends with exit code 1', async (t) => {
     },
     'a replica taken away over REST': {
       options: { onCluster: takeReplica },
-      rule: /never below the wanted count: PUT .*replica_count\/1, wanted are 2/,
+      rule: /never below the wanted count: volume .* from 2 to 1, wanted 2/,
     },
     'no time at all': {
       options: { realLimitMs: 0 },

@@ -142,16 +142,37 @@ export class SimulatedMayastor {
 
   /** Serves the REST API; the answer is its base URL (routes are under /v0). */
   async start(): Promise<string> {
-    this.#app = buildRest({
+    const app = this.#rest()
+    await app.listen({ host: '127.0.0.1', port: 0 })
+    const { port } = app.server.address() as AddressInfo
+    return `http://127.0.0.1:${port}`
+  }
+
+  /** One request of the REST API without a socket, for a caller who may give up without anybody noticing. */
+  async inject(request: {
+    readonly method: 'GET' | 'PUT' | 'DELETE' | (string & {})
+    /** With `/v0` and the query. */
+    readonly path: string
+    readonly body: string | undefined
+  }): Promise<{ readonly status: number; readonly text: string }> {
+    const { method, path, body } = request
+    const response = await this.#rest().inject({
+      method: method as 'GET',
+      url: path,
+      ...(body === undefined ? {} : { payload: body, headers: { 'content-type': 'application/json' } }),
+    })
+    return { status: response.statusCode, text: response.payload }
+  }
+
+  #rest(): FastifyInstance {
+    this.#app ??= buildRest({
       cluster: this.#cluster,
       operations: this.#operations,
       writes: this.#writes,
       listing: this.#listing,
       isUp: () => this.#up,
     })
-    await this.#app.listen({ host: '127.0.0.1', port: 0 })
-    const { port } = this.#app.server.address() as AddressInfo
-    return `http://127.0.0.1:${port}`
+    return this.#app
   }
 
   async stop(): Promise<void> {

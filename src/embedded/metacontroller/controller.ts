@@ -1,4 +1,3 @@
-import type { Dispatcher } from 'undici'
 import type { SimulatedClock } from '../clock.js'
 import type { InformerCache } from './cache.js'
 import { applyChildren, type Grouped, groupDesired, isReason } from './children.js'
@@ -13,7 +12,7 @@ import { compileSelector, isEmptySelector, type LabelMatch, type LabelSelector }
 import type { ObjectStore } from './store.js'
 import { Timers } from './timers.js'
 import type { CompositeController, HookCall, HookExchange, HookName, SyncError } from './types.js'
-import { HookError, Webhook } from './webhook.js'
+import { HookError, type Post, Webhook } from './webhook.js'
 
 /** Local resync of every informer, and so of every parent. */
 const CACHE_FLUSH_MS = 30 * 60_000
@@ -26,7 +25,7 @@ export interface ControllerOptions {
   readonly clock: SimulatedClock
   readonly store: ObjectStore
   readonly cache: InformerCache
-  readonly dispatcher: Dispatcher
+  readonly post: Post
   readonly spec: CompositeController
   readonly baseUrl: string | undefined
   readonly workers: number
@@ -87,7 +86,7 @@ export class ParentController {
     this.#selectsParent = compileSelector(parentResource.labelSelector)
     for (const hook of ['sync', 'customize', 'finalize'] as const) {
       const hookSpec = spec.spec.hooks[hook]
-      if (hookSpec !== undefined) this.#hooks[hook] = new Webhook(clock, options.dispatcher, hookSpec, options.baseUrl)
+      if (hookSpec !== undefined) this.#hooks[hook] = new Webhook(clock, options.post, hookSpec, options.baseUrl)
     }
     this.#queue = new WorkQueue(clock, () => this.#pump())
     if (this.#hooks.customize !== undefined) {

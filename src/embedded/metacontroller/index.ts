@@ -2,14 +2,16 @@ import { Agent } from 'undici'
 import type { SimulatedClock } from '../clock.js'
 import { InformerCache } from './cache.js'
 import { ParentController } from './controller.js'
-import type { ObjectStore } from './store.js'
+import { ApiError, type ObjectStore } from './store.js'
 import type { CompositeController, HookCall, HookExchange, SyncError } from './types.js'
+import { type Post, postOver } from './webhook.js'
 
 export { LAST_APPLIED } from './apply.js'
 export { type KubeObject, type Named, type ObjectRef, refOf } from './objects.js'
 export type { Resource } from './resources.js'
 export { ApiError, ObjectStore, type ObjectStoreOptions, type WatchEvent, type Write } from './store.js'
 export type { CompositeController, HookCall, HookExchange, HookName, SyncError } from './types.js'
+export type { Post } from './webhook.js'
 
 export interface MetacontrollerOptions {
   readonly clock: SimulatedClock
@@ -21,6 +23,10 @@ export interface MetacontrollerOptions {
   readonly workers?: number
   /** How far the watch caches lag behind the store for an object, ms (default 0). Asked at each of its changes. */
   readonly staleness?: (kind: string, name: string) => number
+  /** Carries the hook calls. Default: HTTP. */
+  readonly post?: Post
+  /** Whether the API server answers (default: always). While it does not, requests fail. */
+  readonly reachable?: () => boolean
 }
 
 /** Like Go's default transport: idle connections are kept for 90 s. */
@@ -64,7 +70,8 @@ export class Metacontroller {
   /** Throws when a controller could not be started, for example because nothing serves its kinds. */
   start(): void {
     if (this.#running !== undefined) throw new Error('already started')
-    const { clock, store, baseUrl, workers = 5, staleness = () => 0 } = this.#options
+    const { clock, baseUrl, workers = 5, staleness = () => 0, reachable = () => true } = this.#options
+    const store = whileReachable(this.#options.store, reachable)
     const agent = new Agent({ keepAliveTimeout: KEEP_ALIVE_MS, keepAliveMaxTimeout: KEEP_ALIVE_MS })
     const cache = new InformerCache(clock, store, staleness)
     const build = (spec: CompositeController) =>
@@ -72,7 +79,7 @@ export class Metacontroller {
         clock,
         store,
         cache,
-        dispatcher: agent,
+        post: this.#options.post ?? postOver(agent),
         spec,
         baseUrl,
         workers,
@@ -110,4 +117,27 @@ export class Metacontroller {
     await Promise.all(running.controllers.map((controller) => controller.stop()))
     await running.agent.destroy()
   }
+}
+
+/** Requests to the API server. What is not here is knowledge of the process itself. */
+const REQUESTS: ReadonlySet<PropertyKey> = new Set<keyof ObjectStore>([
+  'get',
+  'create',
+  'update',
+  'replaceStatus',
+  'patchMetadata',
+  'delete',
+])
+
+function whileReachable(store: ObjectStore, reachable: () => boolean): ObjectStore {
+  return new Proxy(store, {
+    get: (target, name) => {
+      const value: unknown = Reflect.get(target, name, target)
+      if (typeof value !== 'function') return value
+      return (...parameters: unknown[]) => {
+        if (REQUESTS.has(name) && !reachable()) throw new ApiError('Unavailable', 'the API server does not answer')
+        return value.apply(target, parameters)
+      }
+    },
+  })
 }

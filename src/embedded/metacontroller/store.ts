@@ -7,7 +7,7 @@ import { type KubeObject, keyOf, type Named, type ObjectRef, objectKey, refOf, t
 import { type Resource, Resources, resourcesOf } from './resources.js'
 import { admit } from './schema.js'
 
-export type ApiErrorReason = 'NotFound' | 'AlreadyExists' | 'Conflict' | 'Invalid'
+export type ApiErrorReason = 'NotFound' | 'AlreadyExists' | 'Conflict' | 'Invalid' | 'Unavailable'
 
 /** What the API server answers instead of doing what was asked. */
 export class ApiError extends Error {

@@ -26,18 +26,39 @@ export class HookError extends Error {
   }
 }
 
+/** Posts one request and brings the answer; rejects when none comes. */
+export type Post = (request: {
+  readonly url: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: string
+  readonly signal: AbortSignal
+}) => Promise<{ readonly status: number; readonly retryAfter: string | undefined; readonly text: string }>
+
+export function postOver(dispatcher: Dispatcher): Post {
+  return async ({ url, ...call }) => {
+    const options = { method: 'POST', dispatcher, headersTimeout: 0, bodyTimeout: 0 } as const
+    const response = await request(url, { ...options, ...call })
+    const header = response.headers['retry-after']
+    return {
+      status: response.statusCode,
+      retryAfter: header === undefined ? undefined : String(header),
+      text: await response.body.text(),
+    }
+  }
+}
+
 /** One hook of one controller, called over HTTP. Its timeout runs on simulated time. */
 export class Webhook {
   readonly strict: boolean
   readonly version: 'v1' | 'v2'
   readonly #clock: SimulatedClock
-  readonly #dispatcher: Dispatcher
+  readonly #post: Post
   readonly #url: string
   readonly #timeoutMs: number
 
-  constructor(clock: SimulatedClock, dispatcher: Dispatcher, spec: HookSpec, baseUrl: string | undefined) {
+  constructor(clock: SimulatedClock, post: Post, spec: HookSpec, baseUrl: string | undefined) {
     this.#clock = clock
-    this.#dispatcher = dispatcher
+    this.#post = post
     this.version = spec.version ?? 'v1'
     this.strict = (spec.webhook.responseUnMarshallMode ?? (this.version === 'v2' ? 'strict' : 'loose')) === 'strict'
     this.#url = webhookUrl(spec, baseUrl)
@@ -52,23 +73,14 @@ export class Webhook {
     const cancel = this.#clock.after(this.#timeoutMs, giveUp)
     stopped.addEventListener('abort', giveUp)
     try {
-      const response = await request(this.#url, {
-        method: 'POST',
+      const { status, retryAfter, text } = await this.#post({
+        url: this.#url,
         headers: { 'content-type': 'application/json', 'user-agent': 'Go-http-client/1.1' },
         body,
         signal: abort.signal,
-        dispatcher: this.#dispatcher,
-        headersTimeout: 0,
-        bodyTimeout: 0,
       })
-      const text = await response.body.text()
-      if (response.statusCode === 429) {
-        const header = response.headers['retry-after']
-        throw new HookError('too many requests', 429, this.#retryAfterMs(String(header ?? '')))
-      }
-      if (response.statusCode !== 200) {
-        throw new HookError(`unsupported status code: ${response.statusCode} body: ${text}`, response.statusCode)
-      }
+      if (status === 429) throw new HookError('too many requests', 429, this.#retryAfterMs(retryAfter ?? ''))
+      if (status !== 200) throw new HookError(`unsupported status code: ${status} body: ${text}`, status)
       return text
     } catch (error) {
       if (error instanceof HookError) throw error

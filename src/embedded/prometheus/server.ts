@@ -92,11 +92,13 @@ export class EmbeddedPrometheus {
         await reply.code(503).type('text/plain').send('Service Unavailable')
       }
     })
-    server.get('/api/v1/query', (request, reply) =>
-      this.#answer(new URL(request.url, 'http://localhost').searchParams, reply),
-    )
+    const send = (reply: FastifyReply, params: URLSearchParams) => {
+      const { status, body } = this.answer(params)
+      return reply.code(status).send(body)
+    }
+    server.get('/api/v1/query', (request, reply) => send(reply, new URL(request.url, 'http://localhost').searchParams))
     server.post<{ Body: URLSearchParams | undefined }>('/api/v1/query', (request, reply) =>
-      this.#answer(request.body ?? new URLSearchParams(), reply),
+      send(reply, request.body ?? new URLSearchParams()),
     )
     return server.listen({ host: '127.0.0.1', port: 0 })
   }
@@ -107,7 +109,8 @@ export class EmbeddedPrometheus {
     await server?.close()
   }
 
-  #answer(params: URLSearchParams, reply: FastifyReply): unknown {
+  /** What /api/v1/query answers, but for outages that never get this far. */
+  answer(params: URLSearchParams): { readonly status: number; readonly body: object } {
     let atMs: number
     let elements: Element[]
     try {
@@ -116,21 +119,23 @@ export class EmbeddedPrometheus {
       elements = sortElements(this.#samples.evaluate(parseQuery(params.get('query') ?? ''), atMs))
     } catch (error) {
       if (!(error instanceof QueryError)) throw error
-      return reply.code(400).send({ status: 'error', errorType: 'bad_data', error: error.message })
+      return { status: 400, body: { status: 'error', errorType: 'bad_data', error: error.message } }
     }
     if (this.outage === 'empty') elements = []
     if (this.outage === 'half') elements = half(elements)
     const value = this.outage === 'nan' ? () => 'NaN' : formatValue
-    return reply.send({
-      status: 'success',
-      data: {
-        resultType: 'vector',
-        result: elements.map((element) => ({
-          metric: element.labels,
-          value: [atMs / 1000, value(element.value)],
-        })),
+    const result = elements.map((element) => ({
+      metric: element.labels,
+      value: [atMs / 1000, value(element.value)],
+    }))
+    const warnings = ['fetch series: receive series from a store: unavailable']
+    return {
+      status: 200,
+      body: {
+        status: 'success',
+        data: { resultType: 'vector', result },
+        ...(this.outage === 'warning' && { warnings }),
       },
-      ...(this.outage === 'warning' && { warnings: ['fetch series: receive series from a store: unavailable'] }),
-    })
+    }
   }
 }
