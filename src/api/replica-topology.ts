@@ -31,6 +31,7 @@ export const Migration = Type.Object(
     hardTimeout: Type.Optional(duration('A move may take this long in all.')),
     cooldown: duration('How long the end of this migration is remembered.'),
     maxConcurrentMigrations: Type.Integer({ minimum: 1, description: "The policy's limit when it was decided." }),
+    resumed: Type.Optional(Timestamp('The trip of the breaker up to which a person has seen what failed.')),
   },
   {
     description:
@@ -130,6 +131,8 @@ export const MigrationStatus = Type.Object({
   startedAt: Type.Optional(Timestamp('When its journal was created.')),
   endedAt: Type.Optional(Timestamp('When it ended.')),
   attempts: Type.Optional(Count('Attempts in a row that did not complete, this one included.')),
+  failures: Type.Optional(Count('Of those, the ones that failed: the next one waits longer for each.')),
+  holdId: Type.Optional(name('While it is Held: what the annotation storage.billyronks.io/release has to say.')),
 })
 export type MigrationStatus = Static<typeof MigrationStatus>
 

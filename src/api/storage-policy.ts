@@ -204,6 +204,16 @@ export const StoragePolicyStatus = Type.Object({
     }),
     { maxItems: HISTORY_LIMIT, description: 'The newest migrations that ended, newest first.' },
   ),
+  breaker: Type.Optional(
+    Type.Object(
+      {
+        trip: Timestamp('When it tripped: what the annotation storage.billyronks.io/resume has to say.'),
+        reason: Type.String({ maxLength: 64, description: 'RepeatedFailures or WrongRemoval.' }),
+        message: Type.String({ maxLength: 1024 }),
+      },
+      { description: 'While it is here nothing new starts; what runs may still become safer.' },
+    ),
+  ),
   conditions: Conditions,
 })
 export type StoragePolicyStatus = Static<typeof StoragePolicyStatus>

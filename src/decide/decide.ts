@@ -2,6 +2,7 @@ import type { Tier } from '../api/names.js'
 import type { DecisionReason } from '../api/reasons.js'
 import type { Migration } from '../api/replica-topology.js'
 import type { Reason } from '../api/shared.js'
+import { breaker, type LastEnd, type Trip } from '../plan/breaker.js'
 import { nextMigrationId } from '../plan/migration-id.js'
 import { type Demand, demand, shouldHaveSeries } from './demand.js'
 import { avoidedPool, holds } from './gates.js'
@@ -26,6 +27,8 @@ export interface Decisions {
   /** In the order of the world's volumes. */
   readonly decisions: readonly Decision[]
   readonly metrics: MetricsState
+  /** Why nothing new starts until a person has looked. */
+  readonly trip: Trip | undefined
 }
 
 /** How much of the IOPS is known. */
@@ -67,6 +70,7 @@ export function decide(
     if (iops.kind === 'unknown') unknown.set(volume, iops.reason)
   }
   const metrics = metricsState(expected, unknown.size, policy)
+  const trip = breaker(lastEnds(everyChild(world)), policy.resumed)
   const stopped = !policy.spec.enabled || policy.spec.dryRun || options.dryRun
   const settled = new Map<Volume, Decision>()
   const wanting: Wanting[] = []
@@ -78,7 +82,8 @@ export function decide(
     } else if (want.kind === 'none') {
       settled.set(volume, { volume, holds: [], ...want })
     } else {
-      const input = { volume, want, policy, options, pools: world.pools, metricsIncomplete: metrics.incomplete, now }
+      const common = { policy, options, pools: world.pools, metricsIncomplete: metrics.incomplete, trip, now }
+      const input = { volume, want, ...common }
       wanting.push({ volume, want, reasons: holds(input) })
     }
   }
@@ -88,7 +93,18 @@ export function decide(
     const unknownIops = unknown.get(volume)
     return unknownIops === undefined ? decision : { ...decision, unknownIops }
   })
-  return { decisions, metrics }
+  return { decisions, metrics, trip }
+}
+
+/** Every child of the policy, whatever is known of its volume. */
+export function everyChild(world: World): readonly Child[] {
+  return [...world.volumes.flatMap(({ child }) => child ?? []), ...world.missing, ...world.unreadable]
+}
+
+function lastEnds(children: readonly Child[]): LastEnd[] {
+  return children.flatMap(({ last }) =>
+    last?.endedAt === undefined ? [] : [{ id: last.id, reason: last.reason, endedAt: last.endedAt }],
+  )
 }
 
 /** Whether the child's migration holds one of the policy's slots. A held one waits for a person and holds none. */
@@ -104,7 +120,7 @@ function* assign(
   policy: Policy,
   options: PolicyOptions,
 ): Generator<Decision> {
-  const children = [...world.volumes.flatMap(({ child }) => child ?? []), ...world.missing, ...world.unreadable]
+  const children = everyChild(world)
   const own = children.filter(holdsSlot).length
   const { maxConcurrentMigrations: limit } = policy.spec
   // The cluster's limit binds when a migration is admitted; what is known of the others only spares the attempt.
@@ -142,7 +158,7 @@ function newMigration(
   volume: Volume,
   { direction }: MoveDemand,
   { moves, candidates }: Extract<Placement, { kind: 'moves' }>,
-  { spec, migrationTimeout }: Policy,
+  { spec, migrationTimeout, resumed }: Policy,
 ): Migration {
   return {
     id: nextMigrationId(volume.volumeID, volume.child?.status?.migration?.id),
@@ -153,6 +169,7 @@ function newMigration(
     ...(spec.migrationHardTimeout === undefined ? {} : { hardTimeout: spec.migrationHardTimeout }),
     cooldown: spec.cooldownPeriod,
     maxConcurrentMigrations: spec.maxConcurrentMigrations,
+    ...(resumed === undefined ? {} : { resumed }),
   }
 }
 

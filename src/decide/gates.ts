@@ -1,6 +1,8 @@
 import type { MigrationStatus } from '../api/replica-topology.js'
 import type { Reason } from '../api/shared.js'
 import { formatTime, parseTime } from '../api/time.js'
+import { doubled, waitAfter } from '../plan/back-off.js'
+import type { Trip } from '../plan/breaker.js'
 import type { Demand } from './demand.js'
 import type { Child, Volume, World } from './observe.js'
 import type { Policy, PolicyOptions } from './policy.js'
@@ -16,6 +18,8 @@ export interface GateInput {
   readonly pools: World['pools']
   /** Set when too many volumes have unknown IOPS. */
   readonly metricsIncomplete: string | undefined
+  /** Set while a person has to look at what failed before anything new starts. */
+  readonly trip: Trip | undefined
   readonly now: number
 }
 
@@ -49,6 +53,7 @@ const GATES: readonly Gate[] = [
   },
   ({ metricsIncomplete }) =>
     metricsIncomplete === undefined ? undefined : { reason: 'MetricsIncomplete', message: metricsIncomplete },
+  ({ trip }) => (trip === undefined ? undefined : { reason: 'BreakerOpen', message: trip.message }),
   ({ pools }) =>
     pools === undefined ? { reason: 'PoolsUnavailable', message: 'the DiskPools cannot be seen' } : undefined,
   ({ volume }) =>
@@ -84,14 +89,14 @@ export function holds(input: GateInput): readonly Reason[] {
 export function avoidedPool(child: Child | undefined, now: number): string | undefined {
   const last = child?.last
   if (last?.current === undefined || !POOL_REFUSALS.has(last.reason)) return undefined
-  const wait = doubled(REFUSED_BACKOFF_MS, last.attempts, REFUSED_BACKOFF_LIMIT_MS)
+  const wait = doubled(REFUSED_BACKOFF_MS, last.attempts ?? 1, REFUSED_BACKOFF_LIMIT_MS)
   return until(last, wait, now) === undefined ? undefined : last.current.targetPool
 }
 
 function cooldown({ volume, policy, now }: GateInput): Reason | undefined {
   const last = volume.child?.last
   if (last === undefined || !last.started) return undefined
-  const end = until(last, policy.cooldownMs, now)
+  const end = until(last, waitAfter(policy.cooldownMs, last.failures ?? 0), now)
   return end === undefined
     ? undefined
     : { reason: 'Cooldown', message: `migration ${last.id} ended lately; next one not before ${end}` }
@@ -106,7 +111,7 @@ function backOff({ volume, now }: GateInput): Reason | undefined {
       ? undefined
       : { reason: 'WaitingForSlot', message: 'as many migrations as allowed are running' }
   }
-  const end = until(last, doubled(DECLINED_BACKOFF_MS, last.attempts, DECLINED_BACKOFF_LIMIT_MS), now)
+  const end = until(last, doubled(DECLINED_BACKOFF_MS, last.attempts ?? 1, DECLINED_BACKOFF_LIMIT_MS), now)
   return end === undefined
     ? undefined
     : { reason: 'BackOff', message: `declined (${last.reason}); next attempt not before ${end}` }
@@ -116,8 +121,4 @@ function backOff({ volume, now }: GateInput): Reason | undefined {
 function until({ endedAt }: MigrationStatus, waitMs: number, now: number): string | undefined {
   const ms = endedAt === undefined ? undefined : parseTime(endedAt)
   return ms !== undefined && now < ms + waitMs ? formatTime(ms + waitMs) : undefined
-}
-
-function doubled(baseMs: number, attempts: number | undefined, limitMs: number): number {
-  return Math.min(limitMs, baseMs * 2 ** Math.max(0, (attempts ?? 1) - 1))
 }

@@ -2,7 +2,9 @@ import { Compile } from 'typebox/compile'
 import Value from 'typebox/value'
 import { parseDuration } from '../api/duration.js'
 import type { KubernetesObject } from '../api/kubernetes.js'
+import { RESUME_ANNOTATION } from '../api/names.js'
 import { StoragePolicySpec } from '../api/storage-policy.js'
+import { formatTime, parseTime } from '../api/time.js'
 import { type LabelSelector, selectsSomething } from './selector.js'
 
 /** What the server's options say about every policy. */
@@ -25,6 +27,8 @@ export interface Policy {
   readonly windowMs: number
   readonly cooldownMs: number
   readonly migrationTimeout: string
+  /** The trip of the breaker that a person has seen. */
+  readonly resumed: string | undefined
   readonly nvmeSelector: LabelSelector
   readonly sataSelector: LabelSelector
 }
@@ -93,9 +97,17 @@ export function readPolicy(parent: KubernetesObject, options: PolicyOptions): Po
     windowMs,
     cooldownMs,
     migrationTimeout: spec.migrationTimeout ?? `${options.migrationTimeoutMinutes}m`,
+    resumed: readResumed(parent),
     nvmeSelector: spec.nvmePoolSelector as LabelSelector,
     sataSelector: spec.sataPoolSelector as LabelSelector,
   }
+}
+
+/** The annotation, where it is a time at all. */
+function readResumed({ metadata }: KubernetesObject): string | undefined {
+  const text = metadata?.annotations?.[RESUME_ANNOTATION]
+  const ms = text === undefined ? undefined : parseTime(text)
+  return ms === undefined ? undefined : formatTime(ms)
 }
 
 function sentences(spec: unknown, error: { instancePath: string; message: string; params: object }): string[] {

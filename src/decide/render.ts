@@ -1,12 +1,13 @@
 import type { JsonObject, KubernetesObject } from '../api/kubernetes.js'
 import type { HookResponse } from '../api/metacontroller.js'
-import { API_VERSION } from '../api/names.js'
+import { API_VERSION, RESUME_ANNOTATION } from '../api/names.js'
 import type { ReplicaTopologySpec, ReplicaTopologyStatus } from '../api/replica-topology.js'
 import { HISTORY_LIMIT, type StoragePolicyStatus } from '../api/storage-policy.js'
 import { formatTime, parseTime } from '../api/time.js'
+import type { Trip } from '../plan/breaker.js'
 import { spread } from '../spread.js'
 import { conditions, type NewCondition } from './conditions.js'
-import { type Decision, type Decisions, holdsSlot } from './decide.js'
+import { type Decision, type Decisions, everyChild, holdsSlot } from './decide.js'
 import { tierOf } from './demand.js'
 import type { Child, World } from './observe.js'
 import type { Policy } from './policy.js'
@@ -23,14 +24,14 @@ const RESYNC = { changing: 20, busy: 60, rest: 240 } as const
 export function render(
   parent: KubernetesObject,
   world: World,
-  { decisions, metrics }: Decisions,
+  { decisions, metrics, trip }: Decisions,
   now: number,
   policy: Policy,
 ): HookResponse {
   const children = decisions.map((decision) => child(decision.volume.name, topologySpec(decision, world, policy)))
   const kept = world.missing.map((missing) => keepMissing(missing, now)).filter((spec) => spec !== undefined)
   children.push(...kept, ...world.unreadable.map((unreadable) => child(unreadable.name, copySpec(unreadable))))
-  const all = [...world.volumes.flatMap((volume) => volume.child ?? []), ...world.missing, ...world.unreadable]
+  const all = everyChild(world)
   const appearing = decisions.filter(({ volume }) => volume.child === undefined).length
   const problems = [
     ...world.problems,
@@ -46,6 +47,10 @@ export function render(
   if (problems.length > 0) {
     wanted.push({ type: 'Degraded', status: 'True', reason: 'UnreadableObjects', message: problems.join('; ') })
   }
+  if (trip !== undefined) {
+    const how = `look at it, then resume: kubectl annotate sp ${policy.name} ${RESUME_ANNOTATION}=${trip.trip} --overwrite`
+    wanted.push({ type: 'Stalled', status: 'True', reason: trip.reason, message: `${trip.message}; ${how}` })
+  }
   if (appearing > 0) {
     const message = 'some ReplicaTopologies are not there yet; where this lasts, another object holds the name'
     wanted.push({ type: 'Progressing', status: 'True', reason: 'ChildrenMissing', message })
@@ -58,7 +63,7 @@ export function render(
   const passing = decisions.some(({ holds, reason }) => holds.length > 0 || reason === 'YoungerThanWindow')
   const busy = active > 0 || passing || metrics.unknown > 0 || kept.length > 0
   return {
-    status: policyStatus(parent, policyPhase(policy, all), volumes, all, wanted, now),
+    status: policyStatus(parent, policyPhase(policy, all), volumes, all, wanted, now, trip),
     children,
     resyncAfterSeconds: spread(appearing > 0 ? RESYNC.changing : busy ? RESYNC.busy : RESYNC.rest, policy.uid),
   }
@@ -105,6 +110,7 @@ function policyStatus(
   children: readonly Child[],
   wanted: readonly NewCondition[],
   now: number,
+  trip?: Trip,
 ): JsonObject {
   const tiers = { NVMe: 0, SATA: 0, Mixed: 0, Unknown: 0 }
   const reasons = new Map<string, number>()
@@ -132,6 +138,7 @@ function policyStatus(
       .sort((a, b) => (a.reason < b.reason ? -1 : 1)),
     migrations: { active: children.filter(holdsSlot).length, ...totals },
     history: history(children),
+    ...(trip === undefined ? {} : { breaker: { ...trip } }),
     conditions: conditions(wanted, parent.status, now),
   }
   return status as unknown as JsonObject

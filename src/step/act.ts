@@ -17,6 +17,7 @@ import {
 } from './journal.js'
 import { nextStep } from './next-step.js'
 import type { View } from './preconditions.js'
+import type { Sightings } from './sightings.js'
 import { type Report, type Situation, SOON, type Step } from './step.js'
 
 /** The thin shell of the step machine: reads afresh, asks for the next step, swaps the record, sends the call. */
@@ -36,6 +37,8 @@ export interface ActDeps {
   readonly clock: Clock
   /** Names this process in the Leases, for people. */
   readonly identity: string
+  /** What this process has seen of unresolved calls and of readings. */
+  readonly sightings: Sightings
   readonly observer: Observer
 }
 
@@ -54,6 +57,7 @@ export type Assignment = Pick<
   | 'migration'
   | 'known'
   | 'finalizing'
+  | 'release'
   | 'bracketOnly'
   | 'topology'
   | 'policy'
@@ -129,12 +133,15 @@ async function readSituation(
   deps: ActDeps,
   { abandoned, ...assignment }: Assignment,
 ): Promise<{ situation: Situation; records: Records; readAt: number }> {
-  const { mayastor, leases, clock } = deps
+  const { mayastor, leases, clock, sightings } = deps
   const { volumeID, migration, finalizing } = assignment
   const readAt = clock.monotonic()
   const [journalLease, fenceLease] = await Promise.all([leases.get(journalName(volumeID)), leases.get(FENCE_NAME)])
   const journal = journalLease === undefined ? undefined : readable(journalLease, decodeJournal)
   const fence = fenceLease === undefined ? {} : readable(fenceLease, decodeFence)
+  const own = isActive(journal) ? journal : fence.volume === volumeID ? fence : undefined
+  const age = (what: string, of: object | undefined) =>
+    sightings.age(`${what} ${volumeID}`, of === undefined ? undefined : JSON.stringify(of))
   // Whether the fence may be taken is decided from everything.
   const opens = isActive(journal) ? journal?.phase !== 'WaitingSync' : migration !== undefined
   const begins = opens && (fence.volume !== volumeID || !isActive(journal))
@@ -159,6 +166,8 @@ async function readSituation(
       cancel: cancelOf(assignment, journal, abandoned),
       journal,
       fence,
+      callAgeMs: age('call', own?.call),
+      readingAgeMs: age('reading', journal?.reading),
       view: { ...surroundings, volume },
       journals,
       unreadable,
@@ -261,7 +270,7 @@ async function send(
   const { clock } = deps
   const swapped =
     journal === undefined
-      ? await swap(deps, FENCE_NAME, encode(fence), records.fence)
+      ? await swap(deps, FENCE_NAME, encode({ ...fence, call: { ...call, sentAt: clock.now() } }), records.fence)
       : await swapJournal(deps, journal, records.journal)
   if (swapped === 'conflict') return undefined
   const window = clock.monotonic() - readAt
@@ -274,12 +283,16 @@ async function send(
   )
   if (failure?.failure === 'unsent') {
     // What was true before the announcement is true again.
-    if (journal !== undefined && before !== undefined) await swapJournal(deps, before, swapped)
+    if (journal === undefined) await swap(deps, FENCE_NAME, encode(fence), swapped)
+    else if (before !== undefined) await swapJournal(deps, before, swapped)
     return undefined
   }
   deps.observer.sent(call, window / 1000, failure)
   if (failure !== undefined && failure.failure !== 'refused') return failure
-  if (journal === undefined) return failure
+  if (journal === undefined) {
+    await swap(deps, FENCE_NAME, encode(fence), swapped)
+    return failure
+  }
   if (failure !== undefined && call.op === 'cordonPool' && isAlreadySo(call, failure)) {
     await swap(deps, FENCE_NAME, encode(disown(fence, call.pool)), records.fence)
   }
@@ -312,10 +325,13 @@ function disown(fence: Fence, pool: string): Fence {
   return { ...fence, intent: { ...intent, pools: pools.filter((entry) => entry.pool !== pool) } }
 }
 
-/** "It is so already": 422 for pool bits, 412 for node labels and a count that was reached. The next read decides. */
-function isAlreadySo(call: MayastorCall, { status, kind, details }: MayastorError): boolean {
-  if (call.op === 'setReplicaCount') return status === 412 && details?.includes('ReplicaCountAchieved') === true
-  return kind === 'AlreadyExists' || (status === 412 && call.op.endsWith('cordonNode'))
+/**
+ * "It is so already": 422 for pool bits, 412 for node labels. The next read decides. A count that is so already is so
+ * because somebody else set it, and counts as a refusal.
+ */
+function isAlreadySo({ op }: MayastorCall, { status, kind }: MayastorError): boolean {
+  if (op === 'setReplicaCount') return false
+  return kind === 'AlreadyExists' || (status === 412 && (op === 'cordonNode' || op === 'uncordonNode'))
 }
 
 /** Renews the journal of a move that only waits, so that nobody takes it for abandoned. */

@@ -2,12 +2,16 @@ import { parseDuration } from '../api/duration.js'
 import type { MayastorVolume } from '../api/mayastor.js'
 import type { MigrationReason } from '../api/reasons.js'
 import type { Migration } from '../api/replica-topology.js'
+import { formatTime } from '../api/time.js'
+import { waitAfter } from '../plan/back-off.js'
+import { breaker, type LastEnd } from '../plan/breaker.js'
 import { ordinalOf } from '../plan/migration-id.js'
 import { type Move, type MovePlan, planMoves } from '../plan/moves.js'
 import { neededBytes } from '../plan/pool-fit.js'
-import { isActive, type Journal } from './journal.js'
+import { takeFence } from './bracket.js'
+import { holdsSlot, isActive, type Journal } from './journal.js'
 import { candidate, clusterRefusal, placed, poolRefusal, sizeOf, volumeRefusals } from './preconditions.js'
-import { end, type Situation, type Step, takeFence } from './step.js'
+import { end, type Situation, type Step } from './step.js'
 
 /**
  * How a migration begins, and how it goes on to its next replica: every precondition by name, a slot against a live
@@ -48,14 +52,15 @@ export function nextMove(journal: Journal, volume: MayastorVolume, s: Situation)
   return { kind: 'note', journal: { ...rest, ...onReplica(first, queue, volume, s) } }
 }
 
-/**
- * The journal with the order computed from what is there now; the very same where nothing changes. A string: why no
- * order exists now.
- */
-export function replanned(journal: Journal, volume: MayastorVolume, s: Situation): Journal | string {
+/** The journal with the order computed from what is there now; the very same where nothing changes. */
+export function replanned(
+  journal: Journal,
+  volume: MayastorVolume,
+  s: Situation,
+): Journal | Extract<MovePlan, { kind: 'none' }> {
   const { move, queue, progress } = journal
   const plan = replan([move, ...queue], journal.candidatePools, volume, s)
-  if (plan.kind === 'none') return plan.message
+  if (plan.kind === 'none') return plan
   const [first, ...others] = plan.moves
   if (first === undefined || (first.replica === move.replica && first.targetPool === move.targetPool)) return journal
   const planned = onReplica(first, others, volume, s)
@@ -85,18 +90,21 @@ function refuse(
   const [refusal] = volumeRefusals(view)
   if (refusal !== undefined) return refusal
   const { cooldownFrom } = s.journal ?? {}
-  const cooldownMs = parseDuration(migration.cooldown) ?? 0
+  const waitMs = waitAfter(parseDuration(migration.cooldown) ?? 0, s.journal?.failures ?? 0)
   // Deciding knows the end to the second, from status.
   const endedAt = cooldownFrom === undefined ? undefined : Math.floor(cooldownFrom / 1000) * 1000
-  if (endedAt !== undefined && s.now < endedAt + cooldownMs) {
+  if (endedAt !== undefined && s.now < endedAt + waitMs) {
     return { reason: 'Cooldown', message: 'the volume was migrated recently' }
   }
+  const ends = journals.filter(({ policy }) => policy === s.policy).flatMap(lastEnd)
+  const trip = breaker(ends, migration.resumed)
+  if (trip !== undefined) return { reason: 'BreakerOpen', message: trip.message }
   const [unreadable] = s.unreadable
   if (unreadable !== undefined) {
     const message = `the Lease ${unreadable} cannot be read: it may stand for a migration that another version runs`
     return { reason: 'UnreadableJournal', message }
   }
-  const running = journals.filter((journal) => isActive(journal) && journal.phase !== 'Preserved')
+  const running = journals.filter(holdsSlot)
   const cluster = clusterRefusal(view, volumes, journals)
   if (cluster !== undefined) return cluster
   if (running.length >= s.clusterLimit) {
@@ -106,6 +114,10 @@ function refuse(
   return running.filter((journal) => journal.policy === s.policy).length >= limit
     ? { reason: 'NoSlot', message: `${limit} migrations of policy ${s.policy} are running` }
     : undefined
+}
+
+function lastEnd({ id, end }: Journal): LastEnd[] {
+  return end === undefined ? [] : [{ id, reason: end.reason, endedAt: formatTime(end.at) }]
 }
 
 /** Direct moves to pools that take the volume now: those asked for first, then the emptiest. */
@@ -191,6 +203,7 @@ function record(migration: Migration, s: Situation): Constant {
     ...(hardTimeoutMs === undefined ? {} : { hardTimeoutMs }),
     cooldownMs: parseDuration(migration.cooldown) ?? 0,
     attempts: (s.journal?.attempts ?? 0) + 1,
+    failures: s.journal?.failures ?? 0,
     ...(s.journal?.cooldownFrom === undefined ? {} : { cooldownFrom: s.journal.cooldownFrom }),
     totals: s.journal?.totals ?? s.totals,
   }

@@ -2,7 +2,7 @@ import { hostname } from 'node:os'
 import type { BaseLogger } from 'pino'
 import type { JsonObject, KubernetesObject } from '../api/kubernetes.js'
 import type { HookResponse } from '../api/metacontroller.js'
-import { ABANDON_ANNOTATION } from '../api/names.js'
+import { ABANDON_ANNOTATION, RELEASE_ANNOTATION } from '../api/names.js'
 import type { Migration, MigrationStatus, ReplicaTopologySpec, ReplicaTopologyStatus } from '../api/replica-topology.js'
 import { formatTime, parseTime } from '../api/time.js'
 import { LeaseError, type LeaseStore } from '../clients/leases.js'
@@ -19,6 +19,7 @@ import { isActive, type Journal } from './journal.js'
 import { type SharedListing, sharedListing } from './listing.js'
 import { type LoopDeps, type MoveLoop, moveLoop } from './loop.js'
 import type { View } from './preconditions.js'
+import { sightings } from './sightings.js'
 import { migrationStatus, type Observation, observation } from './status.js'
 import type { Report } from './step.js'
 
@@ -62,6 +63,7 @@ interface Request {
   readonly status: Partial<ReplicaTopologyStatus> | undefined
   readonly deletedAt: number | undefined
   readonly abandoned: boolean
+  readonly release: string | undefined
 }
 
 /** What one sync found out. */
@@ -86,6 +88,7 @@ export function topologyHooks(deps: TopologyDeps): TopologyHooks {
           mayastor: deps.mayastor,
           leases,
           clock,
+          sightings: sightings(clock),
           identity: deps.identity ?? `${hostname()}-${process.pid}`,
           observer: observer(log, metrics),
         }
@@ -114,7 +117,7 @@ export function topologyHooks(deps: TopologyDeps): TopologyHooks {
       const { status, kind, details } = failure
       log.warn({ volume: volumeID, status, kind, details }, failure.message)
     }
-    const alarms: NewCondition[] = []
+    const alarms: NewCondition[] = [...heldBy(journal, request.name), ...foreignCordons(journal)]
     const open = fence.volume === volumeID
     if (open && fence.openedAt !== undefined && clock.now() - fence.openedAt > BRACKET_ALARM_MS) {
       const message = 'cordons of this move have been in place for more than 2 minutes'
@@ -190,6 +193,7 @@ function readRequest(body: unknown): Request {
     status: object(parent.status) as unknown as Partial<ReplicaTopologyStatus> | undefined,
     deletedAt: deletionTimestamp === undefined ? undefined : parseTime(deletionTimestamp),
     abandoned: annotations?.[ABANDON_ANNOTATION] === 'true',
+    release: annotations?.[RELEASE_ANNOTATION],
   }
 }
 
@@ -209,12 +213,13 @@ function reportedAt({ status }: Request): number {
   return endedAt === undefined ? 0 : (parseTime(endedAt) ?? 0) + 1000
 }
 
-function assignment({ name, spec, status }: Request, finalizing: boolean, options: PolicyOptions): Assignment {
+function assignment({ name, spec, status, release }: Request, finalizing: boolean, options: PolicyOptions): Assignment {
   return {
     volumeID: spec.volumeID,
     migration: finalizing ? undefined : spec.migration,
     known: status?.migration?.started === true && status.migration.id === spec.migration?.id,
     finalizing,
+    release,
     bracketOnly: false,
     abandoned: false,
     topology: name,
@@ -290,6 +295,22 @@ function remoteTarget({ volume }: View): readonly NewCondition[] {
     return []
   const message = `the only replica is on ${replica.node}, the target stays on ${target.node} until the next publish`
   return [{ type: 'RemoteTarget', status: 'True', reason: 'SingleReplicaMoved', message }]
+}
+
+function heldBy(journal: Journal | undefined, name: string): readonly NewCondition[] {
+  const held = isActive(journal) ? journal.held : undefined
+  if (held === undefined) return []
+  const how = `kubectl annotate rt ${name} ${RELEASE_ANNOTATION}=${held.id} --overwrite`
+  const next = held.forPerson ? `it goes on when released: ${how}` : 'it goes on by itself when that is over'
+  return [{ type: 'Held', status: 'True', reason: held.reason, message: `${held.message}; ${next}` }]
+}
+
+/** Somebody cordoned a pool while we did: what was ours is theirs, and stays. */
+function foreignCordons(journal: Journal | undefined): readonly NewCondition[] {
+  const pools = journal?.leftCordoned ?? []
+  if (pools.length === 0) return []
+  const message = `cordoned by somebody else during a move, and left so: ${pools.join(', ')}`
+  return [{ type: 'PoolsLeftCordoned', status: 'True', reason: 'CordonedMeanwhile', message }]
 }
 
 /** Mayastor or the Leases are away: what was known stays, and says that it is old. */

@@ -30,6 +30,11 @@ export type MayastorCall =
   | { readonly op: 'cordonPool' | 'uncordonPool'; readonly pool: string }
   | { readonly op: 'cordonNode' | 'uncordonNode'; readonly node: string; readonly label: string }
 
+export type UnresolvedCall = MayastorCall & {
+  /** By the clock of whoever sent it, for people: how long ago that was everybody judges by their own. */
+  readonly sentAt: number
+}
+
 /** The replica being moved. Nodes are empty in a migration that was declined. */
 export interface CurrentMove extends Move {
   readonly sourceNode: string
@@ -66,8 +71,14 @@ export interface Journal {
   readonly startedAt: number
   /** The newest maximum of what has been rebuilt, and when it was reached. */
   readonly progress: { readonly percent: number; readonly at: number }
-  /** Since when the clocks of the move stand still. */
-  readonly pausedAt?: number
+  /** What the move waits for, with its clocks standing still. */
+  readonly rest?: Rest
+  /** It waits for a person, or has rested too long. Its slot is free from then on, whether or not it goes on later. */
+  readonly held?: Held
+  /** Times it was Held. */
+  readonly holds?: number
+  /** Pools that stay cordoned because somebody else cordoned them while we did. */
+  readonly leftCordoned?: readonly string[]
   /** The first of the two readings that show the added replica synced. */
   readonly reading?: { readonly at: number; readonly nexus: string }
   /** ScalingDown: the replica to go; undefined where it is gone and only the count is to be lowered. */
@@ -81,16 +92,33 @@ export interface Journal {
   /** Mayastor's definite refusal of the last call. */
   readonly refused?: string
   readonly refusedAt?: number
-  /** Times Mayastor replaced the added replica during the current move. */
+  /** Times Mayastor replaced a replica of the volume during the current move. */
   readonly adoptions?: number
   /** When a migration that moved data last ended; kept when later ones are declined. */
   readonly cooldownFrom?: number
   /** A write whose outcome is not known. */
-  readonly call?: MayastorCall & { readonly sentAt: number }
+  readonly call?: UnresolvedCall
   readonly end?: JournalEnd
   /** Attempts in a row that did not complete, up to and including this one. */
   readonly attempts: number
+  /** Of those, the ones that failed: the next one waits longer for each. */
+  readonly failures?: number
   readonly totals: ReplicaTopologyStatus['totals']
+}
+
+export interface Rest {
+  readonly since: number
+  readonly reason: string
+}
+
+export interface Held {
+  /** What a person names to release it. */
+  readonly id: string
+  readonly reason: string
+  readonly message: string
+  readonly at: number
+  /** It does not go on by itself. */
+  readonly forPerson: boolean
 }
 
 export interface JournalEnd {
@@ -108,6 +136,8 @@ export interface Fence {
   readonly openedAt?: number
   /** Written before the first cordon: what this bracket may set in Mayastor. */
   readonly intent?: FenceIntent
+  /** A write whose outcome is not known, of a bracket that is closed without a journal. */
+  readonly call?: UnresolvedCall
 }
 
 export interface FenceIntent {
@@ -117,8 +147,16 @@ export interface FenceIntent {
   readonly label?: { readonly node: string; readonly label: string }
 }
 
-export const isActive = (journal: Pick<Journal, 'phase'> | undefined): boolean =>
+export const isActive = <J extends Pick<Journal, 'phase'>>(
+  journal: J | undefined,
+): journal is J & { readonly phase: Exclude<JournalPhase, 'Ended'> } =>
   journal !== undefined && journal.phase !== 'Ended'
+
+export type ActiveJournal = Journal & { readonly phase: Exclude<JournalPhase, 'Ended'> }
+
+/** Whether the migration counts against the limits: not where its extra replica is wanted, nor once it was Held. */
+export const holdsSlot = (journal: Pick<Journal, 'phase' | 'holds'>): boolean =>
+  journal.phase !== 'Ended' && journal.phase !== 'Preserved' && (journal.holds ?? 0) === 0
 
 export const encode = (record: Journal | Fence): string => JSON.stringify({ format: FORMAT, ...record })
 

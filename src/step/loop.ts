@@ -3,6 +3,7 @@ import type { StoredLease } from '../clients/leases.js'
 import type { Clock } from '../clock.js'
 import type { PolicyOptions } from '../decide/policy.js'
 import type { Metrics } from '../metrics.js'
+import { waitAfter } from '../plan/back-off.js'
 import { type ActDeps, type Assignment, act } from './act.js'
 import {
   decodeFence,
@@ -13,6 +14,7 @@ import {
   type Journal,
   UnreadableRecord,
 } from './journal.js'
+import { sightings } from './sightings.js'
 import { SOON } from './step.js'
 
 /**
@@ -43,34 +45,27 @@ const BRACKET_SILENCE_MS = 45_000
  * Metacontroller's longest back-off, 1000 s, and a resync at rest together.
  */
 const MOVE_SILENCE_MS = 1_800_000
-/** Tombstones stay for the cooldown, and at least this long. */
+/** Tombstones stay until the volume may be migrated again, and at least this long. */
 const TOMBSTONE_MS = 3_600_000
 const BUDGET_MS = 5_000
 /** Turns for one bracket: enough for some hundred pools. */
 const TURNS_LIMIT = 24
 
 export function moveLoop({ act: deps, clock, log, metrics, options, task }: LoopDeps): MoveLoop {
-  const lastChange = new Map<string, { readonly renewedAt: number; readonly since: number }>()
+  const seen = sightings(clock)
   const stopping = new AbortController()
   let turn: Promise<void> = Promise.resolve()
   let cancel = () => {}
 
-  /** How long the lease has stood still, by our own monotonic clock. */
-  const silence = (lease: StoredLease): number => {
-    const now = clock.monotonic()
-    const seen = lastChange.get(lease.name)
-    if (seen === undefined || seen.renewedAt !== lease.renewedAt) {
-      lastChange.set(lease.name, { renewedAt: lease.renewedAt, since: now })
-      return 0
-    }
-    return now - seen.since
-  }
+  /** How long the lease has stood still. */
+  const silence = ({ name, renewedAt }: StoredLease): number => seen.age(name, String(renewedAt))
 
   const assignment = (volume: string, journal: Journal | undefined, bracketOnly: boolean): Assignment => ({
     volumeID: volume,
     migration: undefined,
     known: false,
     finalizing: false,
+    release: undefined,
     bracketOnly,
     abandoned: !bracketOnly,
     topology: journal?.topology ?? '',
@@ -100,7 +95,7 @@ export function moveLoop({ act: deps, clock, log, metrics, options, task }: Loop
     try {
       return await deps.leases.list()
     } catch (error) {
-      lastChange.clear()
+      seen.clear()
       throw error
     }
   }
@@ -117,8 +112,7 @@ export function moveLoop({ act: deps, clock, log, metrics, options, task }: Loop
 
   const look = async (deps: ActDeps) => {
     const leases = await list(deps)
-    const known = new Set(leases.map((lease) => lease.name))
-    for (const name of lastChange.keys()) if (!known.has(name)) lastChange.delete(name)
+    seen.keep(new Set(leases.map((lease) => lease.name)))
     const fenceLease = leases.find((lease) => lease.name === FENCE_NAME)
     const fence = (fenceLease && read(fenceLease, decodeFence)) ?? {}
     const fenceSilence = fenceLease === undefined ? 0 : silence(fenceLease)
@@ -132,7 +126,7 @@ export function moveLoop({ act: deps, clock, log, metrics, options, task }: Loop
       const silent = silence(lease)
       if (fence.volume === journal.volume) holder = { journal, silence: silent }
       if (!isActive(journal)) {
-        const kept = Math.max(journal.cooldownMs, TOMBSTONE_MS)
+        const kept = Math.max(waitAfter(journal.cooldownMs, journal.failures ?? 0), TOMBSTONE_MS)
         if (clock.now() - (journal.end?.at ?? 0) > kept) await deps.leases.remove(lease.name, lease.version)
         continue
       }

@@ -19,46 +19,90 @@ export interface Refusal {
   readonly message: string
 }
 
-type Check = (volume: MayastorVolume, view: View) => Refusal | undefined
+/** One precondition: what has to be true, in a few words, and why it is not. */
+interface Check {
+  readonly name: string
+  readonly refuses: (volume: MayastorVolume, view: View) => Refusal | undefined
+}
+
+/** Oldest release whose control plane can be told where to put a replica and which one to remove. */
+const OLDEST = [2, 10] as const
 
 /** What would refuse a move of the volume, whatever the target. In the order people read them. */
-const VOLUME_CHECKS: readonly Check[] = [
-  (_, { capabilities }) =>
-    capabilities.poolCordon
-      ? undefined
-      : refuse('MayastorTooOld', 'Mayastor serves no pool cordon; 2.10 or newer is needed to place a replica'),
-  (_, { nodes }) => {
-    const versions = [...new Set([...nodes.values()].map((node) => node.version ?? 'unknown'))].sort()
-    return versions.length > 1
-      ? refuse('MixedVersions', `io-engine versions ${versions.join(', ')}: an upgrade is under way`)
-      : undefined
+export const VOLUME_CHECKS: readonly Check[] = [
+  {
+    name: 'Mayastor can place and remove a chosen replica',
+    refuses: (_, { capabilities, nodes }) => {
+      if (!capabilities.poolCordon) {
+        return refuse('MayastorTooOld', 'Mayastor serves no pool cordon; 2.10 or newer is needed to place a replica')
+      }
+      const old = [...nodes.values()].find(({ version }) => version !== undefined && isOlder(version))
+      return old && refuse('MayastorTooOld', `node ${old.id} runs ${old.version}; 2.10 or newer is needed`)
+    },
   },
-  ({ published }) => (published ? undefined : refuse('Unpublished', 'a replica is only rebuilt while published')),
-  (volume) => {
-    const short = volume.replicas.filter((replica) => !replica.synced).map((replica) => replica.uuid)
-    if (volume.state !== 'Online') return refuse('VolumeNotHealthy', `the volume is ${volume.state}`)
-    if (short.length > 0) return refuse('VolumeNotHealthy', `replica ${short[0]} is not synced`)
-    const { numReplicas, replicas, target } = volume
-    return replicas.length === numReplicas && target?.state === 'Online' && target.children === numReplicas
-      ? undefined
-      : refuse('VolumeNotHealthy', `not every one of ${numReplicas} replicas is there and in the target`)
+  {
+    name: 'no upgrade is under way',
+    refuses: (_, { nodes }) => {
+      const versions = [...new Set([...nodes.values()].map((node) => node.version ?? 'unknown'))].sort()
+      return versions.length > 1
+        ? refuse('MixedVersions', `io-engine versions ${versions.join(', ')}: an upgrade is under way`)
+        : undefined
+    },
   },
-  ({ operation, lifecycle }) =>
-    operation === undefined && lifecycle === 'Created'
-      ? undefined
-      : refuse('OperationRunning', `Mayastor is at work on the volume: ${operation ?? lifecycle}`),
-  ({ selfHeal }) => (selfHeal ? undefined : refuse('SelfHealOff', 'self-healing is off for the volume')),
-  ({ snapshots }) =>
-    snapshots > 0 ? refuse('Snapshots', 'snapshots live on the old pool and would stay there') : undefined,
-  ({ affinityGroup }) =>
-    affinityGroup === undefined ? undefined : refuse('AffinityGroup', `member of affinity group ${affinityGroup}`),
-  ({ replicas }, { nodes }) => {
-    const bad = replicas.map((replica) => replica.node).find((node) => !isOpen(nodes.get(node ?? '')))
-    return bad === undefined ? undefined : refuse('NodeCordoned', `node ${bad} is cordoned, draining or offline`)
+  {
+    name: 'the volume is published',
+    refuses: ({ published }) =>
+      published ? undefined : refuse('Unpublished', 'a replica is only rebuilt while published'),
   },
-  ({ replicas }, { pools }) => {
-    const bad = replicas.map((replica) => replica.pool).find((pool) => pools.get(pool ?? '')?.draining)
-    return bad === undefined ? undefined : refuse('PoolDrain', `Mayastor is draining pool ${bad}`)
+  {
+    name: 'the volume is Online, with every replica synced and in the target',
+    refuses: ({ state, numReplicas, replicas, target }) => {
+      const short = replicas.find((replica) => !replica.synced)
+      if (state !== 'Online') return refuse('VolumeNotHealthy', `the volume is ${state}`)
+      if (short !== undefined) return refuse('VolumeNotHealthy', `replica ${short.uuid} is not synced`)
+      return replicas.length === numReplicas && target?.state === 'Online' && target.children === numReplicas
+        ? undefined
+        : refuse('VolumeNotHealthy', `not every one of ${numReplicas} replicas is there and in the target`)
+    },
+  },
+  {
+    name: 'no operation runs',
+    refuses: ({ operation, lifecycle }) =>
+      operation === undefined && lifecycle === 'Created'
+        ? undefined
+        : refuse('OperationRunning', `Mayastor is at work on the volume: ${operation ?? lifecycle}`),
+  },
+  {
+    name: 'self-healing is on',
+    refuses: ({ selfHeal }) => (selfHeal ? undefined : refuse('SelfHealOff', 'self-healing is off for the volume')),
+  },
+  {
+    name: 'no snapshots',
+    refuses: ({ snapshots }) =>
+      snapshots > 0 ? refuse('Snapshots', 'snapshots live on the old pool and would stay there') : undefined,
+  },
+  {
+    name: 'in no affinity group',
+    refuses: ({ affinityGroup }) =>
+      affinityGroup === undefined ? undefined : refuse('AffinityGroup', `member of affinity group ${affinityGroup}`),
+  },
+  {
+    name: 'no node of the volume is cordoned, draining or offline',
+    refuses: ({ replicas }, { nodes }) => {
+      const bad = replicas.map((replica) => replica.node).find((node) => !isOpen(nodes.get(node ?? '')))
+      return bad === undefined ? undefined : refuse('NodeCordoned', `node ${bad} is cordoned, draining or offline`)
+    },
+  },
+  {
+    name: 'Mayastor drains no pool of the volume',
+    refuses: ({ replicas }, { pools }) => {
+      const bad = replicas.map((replica) => replica.pool).find((pool) => pools.get(pool ?? '')?.draining)
+      return bad === undefined ? undefined : refuse('PoolDrain', `Mayastor is draining pool ${bad}`)
+    },
+  },
+  {
+    name: 'the replicas satisfy the topology of the volume',
+    refuses: (volume, view) => misplaced(volume, volume.replicas, view),
   },
 ]
 
@@ -66,7 +110,42 @@ const VOLUME_CHECKS: readonly Check[] = [
 export function volumeRefusals(view: View): readonly Refusal[] {
   const { volume } = view
   if (volume === undefined) return [refuse('VolumeGone', 'Mayastor knows no such volume')]
-  return VOLUME_CHECKS.flatMap((check) => check(volume, view) ?? [])
+  return VOLUME_CHECKS.flatMap(({ refuses }) => refuses(volume, view) ?? [])
+}
+
+/**
+ * Which of `replicas` is where the volume's topology would not have it. Mayastor removes such a one first, before any
+ * that is marked.
+ */
+export function misplaced(
+  volume: MayastorVolume,
+  replicas: readonly MayastorReplica[],
+  view: View,
+): Refusal | undefined {
+  const places = replicas.map((replica) => placed(volume, replica, view))
+  const bad = replicas.find(({ pool = '', node = '' }) => {
+    const known = view.pools.get(pool)
+    return known !== undefined && !topologyAllows(volume, known, view.nodes.get(node))
+  })
+  if (bad !== undefined) {
+    return refuse('VolumeTopology', `replica ${bad.uuid} on pool ${bad.pool} does not satisfy the volume's topology`)
+  }
+  const clash = places.find(
+    ({ replica, spread }) =>
+      spread !== undefined && places.some((other) => other.replica !== replica && other.spread === spread),
+  )
+  return clash && refuse('VolumeTopology', `two replicas share ${clash.spread}, over which the volume is to be spread`)
+}
+
+/** Distinct zones the replicas are in; one at least. */
+export function zoneCount(replicas: readonly MayastorReplica[], view: View): number {
+  const zones = replicas.map(({ node = '', pool = '' }) => zoneOf(node, pool, view))
+  return Math.max(1, new Set(zones.filter((zone) => zone !== undefined)).size)
+}
+
+function isOlder(version: string): boolean {
+  const [major = Number.NaN, minor = Number.NaN] = version.replace(/^v/, '').split('.').map(Number)
+  return major < OLDEST[0] || (major === OLDEST[0] && minor < OLDEST[1])
 }
 
 /** What refuses `pool` as a target for one more replica of the volume; undefined: nothing does. */
@@ -124,7 +203,7 @@ export function isFilling(pool: MayastorPool): boolean {
 }
 
 /** Online, and neither cordoned nor draining. A label of ours is on a node for seconds only, and does not count. */
-function isOpen(node: MayastorNode | undefined): boolean {
+export function isOpen(node: MayastorNode | undefined): boolean {
   return node?.online === true && !isCordoned(node)
 }
 

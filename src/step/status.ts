@@ -54,10 +54,11 @@ export function migrationStatus(
   rebuildPercent: number | undefined,
 ): MigrationStatus | undefined {
   if (journal === undefined) return undefined
-  const { id, direction, move, end, replicasMoved, replicasTotal, startedAt, attempts } = journal
+  const { id, direction, move, end, held, replicasMoved, replicasTotal, startedAt, attempts, failures } = journal
   const preserved = journal.phase === 'Preserved'
   const { reason, message } =
     end ??
+    held ??
     (preserved
       ? { reason: 'Preserved', message: 'preservation mode keeps the old replica beside the new one' }
       : (report ?? { reason: 'Started', message: 'the migration holds a slot' }))
@@ -84,6 +85,8 @@ export function migrationStatus(
     startedAt: formatTime(startedAt),
     ...(end === undefined && !preserved ? {} : { endedAt: formatTime(end?.at ?? journal.progress.at) }),
     attempts,
+    ...(failures === undefined || failures === 0 ? {} : { failures }),
+    ...(held === undefined ? {} : { holdId: held.id }),
   }
 }
 

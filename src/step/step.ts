@@ -2,6 +2,7 @@ import type { MayastorVolume } from '../api/mayastor.js'
 import type { MigrationPhase } from '../api/names.js'
 import type { MigrationReason } from '../api/reasons.js'
 import type { Migration } from '../api/replica-topology.js'
+import { isTrouble } from '../plan/outcomes.js'
 import type { Fence, Journal, JournalEnd, MayastorCall } from './journal.js'
 import type { View } from './preconditions.js'
 
@@ -30,6 +31,11 @@ export interface Situation {
   readonly dryRun: boolean
   readonly journal: Journal | undefined
   readonly fence: Fence
+  /** How long this process has known of the unresolved call, and of the first reading, on its own monotonic clock, ms. */
+  readonly callAgeMs: number
+  readonly readingAgeMs: number
+  /** What a person wrote to release a Held migration. */
+  readonly release: string | undefined
   readonly view: View
   /** Live journals of all volumes and Mayastor's list of volumes; read where a move may begin, else empty. */
   readonly journals: readonly Journal[]
@@ -52,14 +58,20 @@ export interface Report {
 export type Step =
   /** Nothing runs and nothing is to begin. */
   | { readonly kind: 'rest' }
-  | { readonly kind: 'wait'; readonly report: Report; readonly seconds: number }
+  | {
+      readonly kind: 'wait'
+      readonly report: Report
+      readonly seconds: number
+      /** It waits for something outside the move, which may take any time. */
+      readonly rests?: true
+    }
   | { readonly kind: 'takeFence'; readonly fence: Fence; readonly report: Report }
-  /** Writes what this bracket may set in Mayastor, before it is set. */
+  /** Writes what this bracket may set in Mayastor, before it is set, or what became of its last call. */
   | { readonly kind: 'intend'; readonly fence: Fence; readonly report: Report }
   | { readonly kind: 'releaseFence' }
   /** Writes the journal and nothing else. */
   | { readonly kind: 'note'; readonly journal: Journal }
-  /** Writes the journal with the call in it, then sends it. */
+  /** Writes the journal with the call in it (the fence, where there is no journal any more), then sends it. */
   | {
       readonly kind: 'call'
       readonly journal: Journal | undefined
@@ -67,20 +79,13 @@ export type Step =
       readonly report: Report
     }
 
+/** What a cancel is called in messages. */
+export const CANCELS = { Cancelled: 'withdrawn', Abandoned: 'driven by nobody' } as const
+
 /** Seconds until the next sync inside a bracket. */
 export const SOON = 1
-/** Seconds until the next try while the fence is another move's. */
-const QUEUE = 3
-
-/** Takes the fence, or waits while another move has it. */
-export function takeFence(journal: Journal | undefined, { fence, volumeID, now }: Situation): Step {
-  if (fence.volume !== undefined) {
-    const report = reportOf(journal, 'WaitingForFence', 'another move is changing placement; this one is next')
-    return { kind: 'wait', report, seconds: QUEUE }
-  }
-  const report = reportOf(journal, 'Started', 'preparing to change placement')
-  return { kind: 'takeFence', fence: { volume: volumeID, openedAt: now }, report }
-}
+/** Seconds until the next look at what only time changes: a rebuild, a resting move. */
+export const WATCH = 15
 
 /** Ends the migration: what is written is its tombstone. */
 export function end(
@@ -100,6 +105,7 @@ export function end(
       end: { phase, reason, message, at: now, started },
       ...(started ? { cooldownFrom: now } : {}),
       attempts: phase === 'Completed' ? 0 : attempts,
+      failures: phase === 'Completed' ? 0 : (journal.failures ?? 0) + Number(isTrouble(reason)),
       totals: {
         succeeded: totals.succeeded + Number(phase === 'Completed'),
         failed: totals.failed + Number(phase === 'Failed'),
@@ -113,6 +119,15 @@ export function wait(journal: Journal, reason: MigrationReason, message: string,
   return { kind: 'wait', report: reportOf(journal, reason, message), seconds }
 }
 
+/** Waits for something outside the move, with its clocks standing still. */
+export function rest(journal: Journal, reason: MigrationReason, message: string): Step {
+  return { kind: 'wait', report: reportOf(journal, reason, message), seconds: WATCH, rests: true }
+}
+
+export function note(journal: Journal): Step {
+  return { kind: 'note', journal }
+}
+
 export function reportOf(journal: Journal | undefined, reason: MigrationReason, message: string): Report {
   return { phase: phaseOf(journal), reason, message }
 }
@@ -121,5 +136,6 @@ export function reportOf(journal: Journal | undefined, reason: MigrationReason, 
 export function phaseOf(journal: Journal | undefined): MigrationPhase {
   if (journal === undefined) return 'Analyzing'
   if (journal.phase === 'Preserved') return 'Completed'
+  if (journal.held !== undefined) return 'Held'
   return journal.phase === 'Ended' ? (journal.end?.phase ?? 'Failed') : journal.phase
 }

@@ -230,8 +230,22 @@ table<RunSetup & { readonly holds: readonly string[] }>(
       holds: ['Cooldown'],
     },
     'cooldown after a failure as well': {
-      ...hot({ child: { status: { migration: ended('a', HOUR, { phase: 'Failed', reason: 'WrongRemoval' }) } } }),
+      ...hot({ child: { status: { migration: ended('a', HOUR, { phase: 'Failed', reason: 'OtherReplicaLost' }) } } }),
       holds: ['Cooldown'],
+    },
+    'cooldown after a second failure in a row: twice as long': {
+      ...hot({
+        child: { status: { migration: ended('a', 48 * HOUR - SECOND, { reason: 'NoProgress', failures: 2 }) } },
+      }),
+      holds: ['Cooldown'],
+    },
+    'two cooldowns after it': {
+      ...hot({ child: { status: { migration: ended('a', 48 * HOUR, { reason: 'NoProgress', failures: 2 }) } } }),
+      holds: [],
+    },
+    'a removal that hit the wrong replica': {
+      ...hot({ child: { status: { migration: ended('a', HOUR, { phase: 'Failed', reason: 'WrongRemoval' }) } } }),
+      holds: ['BreakerOpen', 'Cooldown'],
     },
     'declined: no cooldown, a minute of back-off': { ...hot(backOff(1, MINUTE - SECOND)), holds: ['BackOff'] },
     'declined a minute ago': { ...hot(backOff(1, MINUTE)), holds: [] },

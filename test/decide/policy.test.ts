@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import type { JsonObject } from '../../src/api/kubernetes.js'
+import { RESUME_ANNOTATION } from '../../src/api/names.js'
 import { readPolicy } from '../../src/decide/policy.js'
 import { type LabelRequirement, type LabelSelector, matches, selectsSomething } from '../../src/decide/selector.js'
 import { NVME, OPTIONS, policy, SATA } from '../builders.js'
@@ -30,6 +31,7 @@ t.test('defaults', async (t) => {
     windowMs: 3_600_000,
     cooldownMs: 86_400_000,
     migrationTimeout: '45m',
+    resumed: undefined,
     nvmeSelector: NVME,
     sataSelector: SATA,
   })
@@ -40,6 +42,20 @@ t.test('defaults', async (t) => {
   })
   t.match(read({ samplingWindow: '1h30m5s', cooldownPeriod: '45s' }), { windowMs: 5_405_000, cooldownMs: 45_000 })
   t.match(readPolicy({ spec: policy().spec ?? {} }, OPTIONS), { name: '', uid: '' }, 'without metadata')
+})
+
+t.test('the trip a person has seen, as it is written in times', async (t) => {
+  const rows: [string | undefined, string | undefined][] = [
+    [undefined, undefined],
+    ['2026-01-01T10:00:00Z', '2026-01-01T10:00:00Z'],
+    ['2026-01-01T12:00:00+02:00', '2026-01-01T10:00:00Z'],
+    ['the one of yesterday', undefined],
+    ['', undefined],
+  ]
+  for (const [text, resumed] of rows) {
+    const annotations: Record<string, string> = text === undefined ? {} : { [RESUME_ANNOTATION]: text }
+    t.match(readPolicy(policy({ meta: { annotations } }), OPTIONS), { resumed }, text ?? 'none')
+  }
 })
 
 t.test('bad fields are named with their value', async (t) => {

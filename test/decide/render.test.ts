@@ -1,5 +1,6 @@
 import t from 'tap'
 import type { JsonObject } from '../../src/api/kubernetes.js'
+import { RESUME_ANNOTATION } from '../../src/api/names.js'
 import { formatTime } from '../../src/api/time.js'
 import { conditions } from '../../src/decide/conditions.js'
 import {
@@ -360,4 +361,27 @@ t.test('transition times survive in status', async (t) => {
       ['MetricsAvailable', 'False', formatTime(NOW_MS + HOUR)],
     ],
   )
+})
+
+t.test('a breaker that is open says how to close it, and closes when that is done', async (t) => {
+  const failed = (id: string, hours: number): VolumeSetup => ({
+    id,
+    iops: 9000,
+    replicas: ['sata-1', 'sata-2'],
+    child: { status: { migration: ended(id, hours * HOUR, { phase: 'Aborted', reason: 'NoProgress' }) } },
+  })
+  const volumes = [failed('a', 3), failed('b', 2), failed('c', 1)]
+  const wanting: VolumeSetup = { id: 'd', iops: 9000, replicas: ['sata-3', 'sata-4'], child: {} }
+  const trip = ago(HOUR)
+  const open = await run({ volumes: [...volumes, wanting], pools: POOLS })
+  t.match(open.status.breaker, { trip, reason: 'RepeatedFailures' })
+  const stalled = open.status.conditions.find(({ type }) => type === 'Stalled')
+  t.match(stalled, { status: 'True', reason: 'RepeatedFailures' })
+  t.match(stalled?.message, `annotate sp tiering ${RESUME_ANNOTATION}=${trip} --overwrite`)
+  t.match(open.spec('d').decision.holds, [{ reason: 'BreakerOpen' }])
+  const annotations = { [RESUME_ANNOTATION]: trip }
+  const closed = await run({ volumes: [...volumes, wanting], pools: POOLS, policy: { meta: { annotations } } })
+  t.equal(closed.status.breaker, undefined)
+  t.notOk(closed.status.conditions.some(({ type }) => type === 'Stalled'))
+  t.match(closed.spec('d'), { migration: { resumed: trip } })
 })

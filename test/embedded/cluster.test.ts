@@ -321,32 +321,51 @@ const cordons = (w: World) =>
   [...w.c.mayastor.truth.pools.values()].filter((pool) => pool.cordon.replicas).length +
   [...w.c.mayastor.truth.nodes.values()].filter((node) => node.cordonLabels.size > 0).length
 
-for (const who of ['Metacontroller', 'the server'] as const) {
-  t.test(`${who} dies inside a bracket: it is closed within two minutes`, async (t) => {
-    const w = await world(t)
-    w.addVolume(1, { pools: ['sata-1', 'sata-2'], load: hot })
-    w.c.addPolicy('default', policy)
-    await w.begin()
-    await w.c.run(10 * MINUTE, () => cordons(w) > 3)
-    t.ok(cordons(w) > 3, 'pools are cordoned')
-    await w.c.metacontroller.stop()
-    if (who === 'the server') {
-      await w.c.stopServer()
-      await w.c.run(10 * MINUTE)
-      t.ok(cordons(w) > 3, 'nobody is there to uncordon them')
-      await w.c.startServer()
-    }
-    await w.c.run(2 * MINUTE)
-    t.equal(cordons(w), 0)
-    t.match(await w.c.leases.get('fence'), { data: '{"format":1}' }, 'the fence is free')
-    w.c.startMetacontroller()
-    await w.c.run(120 * MINUTE, () => settled(w))
-    t.match(w.poolsOf(1), [/^nvme/, /^nvme/], 'and the move goes on when it is back')
-    t.strictSame(
-      w.checker.violations.filter(({ rule }) => who === 'Metacontroller' || !rule.includes('two minutes')),
-      [],
-    )
-  })
+const isOurs = (label: string) => label.startsWith('tier-move-')
+
+/** Inside the bracket around the target, and inside the one around the replica that goes. */
+const brackets: Record<string, (w: World) => boolean> = {
+  'pools are cordoned': (w) => cordons(w) > 3,
+  'a node is cordoned': (w) =>
+    [...w.c.mayastor.truth.nodes.values()].some(({ cordonLabels }) => [...cordonLabels].some(isOurs)),
+}
+for (const [inside, isInside] of Object.entries(brackets)) {
+  for (const who of ['Metacontroller', 'the server', 'every ReplicaTopology'] as const) {
+    t.test(`${who} goes while ${inside}: within two minutes nothing is`, async (t) => {
+      const w = await world(t)
+      w.addVolume(1, { pools: ['sata-1', 'sata-2'], load: hot })
+      w.c.addPolicy('default', policy)
+      w.c.mayastor.cordonNode('node-6', 'maintenance')
+      w.c.mayastor.cordonPool('sata-6', { replicas: true })
+      await w.begin()
+      await w.c.run(10 * MINUTE, () => isInside(w))
+      t.ok(isInside(w), inside)
+      await w.c.metacontroller.stop()
+      if (who === 'every ReplicaTopology') {
+        // Their finalizers taken away by hand.
+        const kind = { apiVersion: API_VERSION, kind: 'ReplicaTopology', name: `pvc-${uuid(1)}` }
+        w.c.store.patchMetadata(kind, { finalizers: [] })
+        w.c.store.delete(kind)
+        t.strictSame(w.topologies(), [])
+      }
+      if (who === 'the server') {
+        await w.c.stopServer()
+        await w.c.run(10 * MINUTE)
+        t.ok(isInside(w), 'nobody is there to uncordon')
+        await w.c.startServer()
+      }
+      await w.c.run(2 * MINUTE)
+      t.equal(cordons(w), 2, 'only what other people cordoned is left')
+      t.ok(w.c.mayastor.truth.nodes.get('node-6')?.cordonLabels.has('maintenance'))
+      t.ok(w.c.mayastor.truth.pools.get('sata-6')?.cordon.replicas)
+      t.match(await w.c.leases.get('fence'), { data: '{"format":1}' }, 'the fence is free')
+      w.c.startMetacontroller()
+      await w.c.run(240 * MINUTE, () => settled(w))
+      t.match(w.poolsOf(1), [/^nvme/, /^nvme/], 'and the move goes on when it is back')
+      const lasting = w.checker.violations.filter(({ rule }) => who !== 'the server' || !rule.includes('two minutes'))
+      t.strictSame(lasting, [])
+    })
+  }
 }
 
 t.test('a bracket around many pools is closed in one go', async (t) => {

@@ -6,6 +6,7 @@ import type { Clock } from '../../src/clock.js'
 import { type Assignment, act } from '../../src/step/act.js'
 import { decodeFence, decodeJournal, encode, type Fence, type Journal, journalName } from '../../src/step/journal.js'
 import type { View } from '../../src/step/preconditions.js'
+import { sightings } from '../../src/step/sightings.js'
 import { cordoned, journal, migration, NOW, replica, VOLUME, view } from './builders.js'
 
 /** The shell against Leases in memory and a Mayastor that does what it is told at once. */
@@ -65,6 +66,7 @@ async function bed(setup: Setup = {}) {
     migration,
     known: false,
     finalizing: false,
+    release: undefined,
     bracketOnly: false,
     abandoned: false,
     topology: 'x',
@@ -75,9 +77,10 @@ async function bed(setup: Setup = {}) {
     totals: { succeeded: 0, failed: 0, aborted: 0 },
   }
   const observer = { sent: () => {}, ended: () => {} }
+  const known = sightings(clock)
   const drive = (changes: Partial<Assignment> = {}, store: LeaseStore = leases) =>
     act(
-      { mayastor, leases: store, clock, identity: 'test', observer },
+      { mayastor, leases: store, clock, identity: 'test', sightings: known, observer },
       { ...assignment, ...changes },
       7_500,
       new AbortController().signal,

@@ -29,7 +29,13 @@ const growing = [replica('a', 'sata-1'), replica('b', 'sata-2'), rebuilding('new
 const move = { ...journal().move, added: 'new' }
 const waiting = journal({ phase: 'WaitingSync', move })
 const confirmed = { reading: { at: NOW, nexus: 'nexus-1' } }
-const shrinking = journal({ phase: 'ScalingDown', move, victim: 'a' })
+const shrinking = journal({ phase: 'ScalingDown', move, victim: 'a', ...confirmed })
+const held = { id: ID, reason: 'ReplacedTooOften', message: 'four times', at: NOW, forPerson: true }
+const resting = {
+  rest: { since: NOW, reason: 'Resting' },
+  held: { ...held, reason: 'Resting', forPerson: false },
+  holds: 1,
+}
 const sent = { ...shrinking, removalSentAt: NOW }
 const undoing = journal({
   phase: 'ScalingDown',
@@ -42,6 +48,14 @@ const over = journal({
   end: { phase: 'Completed', reason: 'AllReplicasMoved', message: '', at: NOW + 999, started: true },
   cooldownFrom: NOW + 999,
 })
+const failed = [1, 2, 3].map((second) =>
+  journal({
+    volume: `v${second}`,
+    id: `v${second}-1`,
+    phase: 'Ended',
+    end: { phase: 'Aborted', reason: 'NoProgress', message: '', at: NOW + second * 1000, started: true },
+  }),
+)
 const marked = { nodes: [node('node-1', { cordonLabels: [label.label] })] }
 const labelled: Fence = { ...mine, intent: { pools: [], label } }
 
@@ -63,7 +77,9 @@ function brief(step: Step): string {
   }
 }
 
-function describe({ phase, end, victim, undo, move, count }: Journal): string {
+function describe({ phase, end, held, rest, victim, undo, move, count }: Journal): string {
+  if (held !== undefined) return `held ${held.reason}`
+  if (rest !== undefined) return `rests ${rest.reason}`
   if (end !== undefined) return `${end.phase} ${end.reason}${end.started ? '' : ' (declined)'}`
   const detail = phase === 'ScalingDown' ? (victim ?? 'count only') : (move.added ?? move.targetPool)
   return [phase, detail, undo?.reason, count === 2 ? undefined : `of ${count}`].filter(Boolean).join(' ')
@@ -113,6 +129,35 @@ const cases: Record<string, readonly Case[]> = {
       name: 'no pool cordon',
       at: { view: view({ poolCordon: false }) },
       want: 'note Aborted MayastorTooOld (declined)',
+    },
+    {
+      name: 'an io-engine older than the pool cordon',
+      at: { view: view({ nodes: [1, 2, 3, 4].map((i) => node(`node-${i}`, { version: 'v2.9.3' })) }) },
+      want: 'note Aborted MayastorTooOld (declined)',
+    },
+    {
+      name: 'a replica is where the topology of the volume would not have it',
+      at: { view: view({ volume: { topology: { ...volume().topology, poolLabels: { disk: 'fast' } } } }) },
+      want: 'note Aborted VolumeTopology (declined)',
+    },
+    {
+      name: 'three of the policy’s volumes failed in a row',
+      at: { journals: failed },
+      want: 'note Aborted BreakerOpen (declined)',
+    },
+    {
+      name: 'which a person has seen',
+      at: { journals: failed, migration: { ...migration, resumed: '2026-01-01T00:00:03Z' } },
+      want: 'takeFence',
+    },
+    {
+      name: 'a volume whose migrations failed waits longer each time',
+      at: {
+        now: NOW + 47 * 3_600_000,
+        journal: { ...over, failures: 2 },
+        migration: { ...migration, id: `${VOLUME}-2` },
+      },
+      want: 'note Aborted Cooldown (declined)',
     },
     { name: 'volume gone', at: { view: view({ volume: 'gone' }) }, want: 'note Aborted VolumeGone (declined)' },
     {
@@ -301,7 +346,7 @@ const cases: Record<string, readonly Case[]> = {
     {
       name: 'an unresolved call: only reads',
       at: {
-        now: NOW + 59_000,
+        callAgeMs: 59_999,
         journal: journal({ growSentAt: NOW, call: { op: 'setReplicaCount', count: 3, sentAt: NOW } }),
         fence: fenced,
       },
@@ -310,7 +355,7 @@ const cases: Record<string, readonly Case[]> = {
     {
       name: 'an unresolved call while the operation runs, however long',
       at: {
-        now: NOW + 10 * MINUTE,
+        callAgeMs: 10 * MINUTE,
         journal: journal({ growSentAt: NOW, call: { op: 'setReplicaCount', count: 3, sentAt: NOW } }),
         fence: fenced,
         view: view({ volume: { operation: 'SetReplica' } }),
@@ -318,8 +363,19 @@ const cases: Record<string, readonly Case[]> = {
       want: 'wait Unresolved',
     },
     {
-      name: 'an unresolved call whose effect shows',
+      name: 'an unresolved call whose effect shows: somebody else may have done it',
       at: {
+        callAgeMs: 59_999,
+        journal: journal({ growSentAt: NOW, call: { op: 'setReplicaCount', count: 3, sentAt: NOW } }),
+        fence: fenced,
+        view: view({ volume: { replicas: growing } }),
+      },
+      want: 'wait Unresolved',
+    },
+    {
+      name: 'a call that is over, and had its effect',
+      at: {
+        callAgeMs: 60_000,
         journal: journal({ growSentAt: NOW, call: { op: 'setReplicaCount', count: 3, sentAt: NOW } }),
         fence: fenced,
         view: view({ volume: { replicas: growing } }),
@@ -359,7 +415,7 @@ const cases: Record<string, readonly Case[]> = {
     {
       name: 'attaching failed: Mayastor removes the surplus',
       at: { journal: journal({ growSentAt: NOW }), view: view({ volume: { replicas: growing, numReplicas: 2 } }) },
-      want: 'wait Growing',
+      want: 'note rests Growing',
     },
     {
       name: 'the target does not fit any more: another candidate is taken',
@@ -372,7 +428,7 @@ const cases: Record<string, readonly Case[]> = {
         journal: journal(),
         view: view({ pools: [1, 2, 3, 4].map((i) => pool(`nvme-${i}`, { usedBytes: 95 * 1024 ** 3 })) }),
       },
-      want: 'wait Resting',
+      want: 'wait NoFittingPool',
     },
     {
       name: 'the target does not fit any more once the fence is taken: the bracket closes',
@@ -387,17 +443,17 @@ const cases: Record<string, readonly Case[]> = {
     {
       name: 'and the move rests',
       at: { journal: journal(), view: view({ volume: { state: 'Degraded' } }) },
-      want: 'wait Resting',
+      want: 'wait VolumeNotHealthy',
     },
     {
       name: 'for as long as the timeout',
       at: { now: NOW + 31 * MINUTE, journal: journal(), view: view({ volume: { state: 'Degraded' } }) },
-      want: 'note Aborted PlacementChanged (declined)',
+      want: 'note Aborted VolumeNotHealthy (declined)',
     },
     {
       name: 'the volume is gone',
       at: { journal: journal(), view: view({ volume: 'gone' }) },
-      want: 'note Failed VolumeGone (declined)',
+      want: 'note Aborted VolumeGone (declined)',
     },
     {
       name: 'a replica was replaced before ours was added: the bracket closes',
@@ -429,12 +485,12 @@ const cases: Record<string, readonly Case[]> = {
       want: 'call uncordonPool sata-3',
     },
     {
-      name: 'a person raised the count after we did: ours is known by its pool',
+      name: 'a person raised the count after we did: theirs is the wanted one',
       at: {
         journal: journal({ growSentAt: NOW }),
         view: view({ volume: { replicas: [...grown, replica('p', 'sata-4')] } }),
       },
-      want: 'note ScalingUp new of 3',
+      want: 'note Aborted CountChanged (declined)',
     },
   ],
   'closing the bracket': [
@@ -451,6 +507,18 @@ const cases: Record<string, readonly Case[]> = {
       name: 'leaves a pool that somebody else cordoned meanwhile',
       at: {
         journal: waiting,
+        fence: fenced,
+        view: view({
+          volume: { replicas: growing },
+          pools: [pool('sata-3', { cordon: { replicas: true, snapshots: false, restores: true, import: false } })],
+        }),
+      },
+      want: 'note WaitingSync new',
+    },
+    {
+      name: 'which is written down, for people, before the fence is given back',
+      at: {
+        journal: { ...waiting, leftCordoned: ['sata-3'] },
         fence: fenced,
         view: view({
           volume: { replicas: growing },
@@ -575,16 +643,34 @@ const cases: Record<string, readonly Case[]> = {
     {
       name: 'unpublished: the clock stops',
       at: { journal: waiting, view: view({ volume: { replicas: growing, published: false } }) },
-      want: 'note WaitingSync new',
+      want: 'note rests Unpublished',
     },
     {
       name: 'and stays stopped',
       at: {
-        now: NOW + 60 * MINUTE,
-        journal: { ...waiting, pausedAt: NOW },
+        now: NOW + 59 * MINUTE,
+        journal: { ...waiting, rest: { since: NOW, reason: 'Resting' } },
         view: view({ volume: { replicas: growing, published: false } }),
       },
-      want: 'wait Resting',
+      want: 'wait Unpublished',
+    },
+    {
+      name: 'after an hour it is Held, and gives its slot away',
+      at: {
+        now: NOW + 60 * MINUTE,
+        journal: { ...waiting, rest: { since: NOW, reason: 'Resting' } },
+        view: view({ volume: { replicas: growing, published: false } }),
+      },
+      want: 'note held Unpublished',
+    },
+    {
+      name: 'and goes on by itself when it is published again',
+      at: {
+        now: NOW + 90 * MINUTE,
+        journal: { ...waiting, ...resting, progress: { percent: 40, at: NOW } },
+        view: view({ volume: { replicas: growing } }),
+      },
+      want: 'note WaitingSync new',
     },
     {
       name: 'first reading',
@@ -593,18 +679,18 @@ const cases: Record<string, readonly Case[]> = {
     },
     {
       name: 'too early for the second',
-      at: { now: NOW + 29_999, journal: { ...waiting, ...confirmed }, view: view({ volume: { replicas: grown } }) },
+      at: { readingAgeMs: 29_999, journal: { ...waiting, ...confirmed }, view: view({ volume: { replicas: grown } }) },
       want: 'wait ConfirmingSync',
     },
     {
       name: 'second reading',
-      at: { now: NOW + 30_000, journal: { ...waiting, ...confirmed }, view: view({ volume: { replicas: grown } }) },
+      at: { readingAgeMs: 30_000, journal: { ...waiting, ...confirmed }, view: view({ volume: { replicas: grown } }) },
       want: 'note ScalingDown a',
     },
     {
       name: 'synced and cancelled: finished, not undone',
       at: {
-        now: NOW + 30_000,
+        readingAgeMs: 30_000,
         cancel: 'Cancelled',
         journal: { ...waiting, ...confirmed },
         view: view({ volume: { replicas: grown } }),
@@ -615,6 +701,7 @@ const cases: Record<string, readonly Case[]> = {
       name: 'synced, but the timeout passed: finished, not undone',
       at: {
         now: NOW + 60 * MINUTE,
+        readingAgeMs: 30_000,
         journal: { ...waiting, ...confirmed },
         view: view({ volume: { replicas: grown } }),
       },
@@ -623,7 +710,7 @@ const cases: Record<string, readonly Case[]> = {
     {
       name: 'preservation mode keeps the pair',
       at: {
-        now: NOW + 30_000,
+        readingAgeMs: 30_000,
         preservationMode: true,
         journal: { ...waiting, ...confirmed },
         view: view({ volume: { replicas: grown } }),
@@ -644,14 +731,14 @@ const cases: Record<string, readonly Case[]> = {
       want: 'note Completed AllReplicasMoved',
     },
     {
-      name: 'a person raised the count',
+      name: 'a person raised the count: theirs is the wanted one, and nothing is lowered',
       at: { journal: waiting, view: view({ volume: { replicas: [...growing, rebuilding('more', 'sata-4')] } }) },
-      want: 'note WaitingSync new of 3',
+      want: 'note Failed CountChanged',
     },
     {
       name: 'preservation mode keeps the pair when cancelled, too',
       at: {
-        now: NOW + 30_000,
+        readingAgeMs: 30_000,
         preservationMode: true,
         cancel: 'Cancelled',
         journal: { ...waiting, ...confirmed },
@@ -667,7 +754,47 @@ const cases: Record<string, readonly Case[]> = {
           volume: { replicas: [replica('a', 'sata-1'), replica('b', 'sata-2'), rebuilding('newer', 'nvme-3')] },
         }),
       },
-      want: 'note ScalingDown newer TargetLost',
+      want: 'note held ReplacedTooOften',
+    },
+    {
+      name: 'until a person releases it',
+      at: { now: NOW + 24 * 60 * MINUTE, journal: { ...waiting, held }, view: view({ volume: { replicas: growing } }) },
+      want: 'wait ReplacedTooOften',
+    },
+    {
+      name: 'by naming it',
+      at: { release: ID, journal: { ...waiting, held, adoptions: 4 }, view: view({ volume: { replicas: growing } }) },
+      want: 'note WaitingSync new',
+    },
+    {
+      name: 'not by naming another',
+      at: { release: `${VOLUME}-7`, journal: { ...waiting, held }, view: view({ volume: { replicas: growing } }) },
+      want: 'wait ReplacedTooOften',
+    },
+    {
+      name: 'or by withdrawing it',
+      at: { cancel: 'Cancelled', journal: { ...waiting, held }, view: view({ volume: { replicas: growing } }) },
+      want: 'note WaitingSync new',
+    },
+    {
+      name: 'or by setting the count',
+      at: { journal: { ...waiting, held }, view: view() },
+      want: 'note WaitingSync new',
+    },
+    {
+      name: 'a snapshot was taken: undone, synced or not',
+      at: { journal: waiting, view: view({ volume: { replicas: growing, snapshots: 1 } }) },
+      want: 'note ScalingDown new SnapshotsChanged',
+    },
+    {
+      name: 'synced, but another one that stays is not: no reading',
+      at: {
+        journal: waiting,
+        view: view({
+          volume: { replicas: [replica('a', 'sata-1'), rebuilding('b', 'sata-2'), replica('new', 'nvme-3')] },
+        }),
+      },
+      want: 'note rests ReplicasNotSynced',
     },
   ],
   ScalingDown: [
@@ -710,7 +837,7 @@ const cases: Record<string, readonly Case[]> = {
           volume: { replicas: [replica('a', 'sata-1'), rebuilding('b', 'sata-2'), replica('new', 'nvme-3')] },
         }),
       },
-      want: 'wait ReplicasNotSynced',
+      want: 'note rests ReplicasNotSynced',
     },
     {
       name: 'another node was cordoned meanwhile',
@@ -718,7 +845,7 @@ const cases: Record<string, readonly Case[]> = {
         journal: shrinking,
         view: view({ volume: { replicas: grown }, nodes: [node('node-2', { cordonLabels: ['maintenance'] })] }),
       },
-      want: 'wait Resting',
+      want: 'note rests NodeCordoned',
     },
     {
       name: 'the source’s node is offline',
@@ -726,12 +853,12 @@ const cases: Record<string, readonly Case[]> = {
         journal: shrinking,
         view: view({ volume: { replicas: grown }, nodes: [node('node-1', { online: false })] }),
       },
-      want: 'wait Resting',
+      want: 'note rests NodeCordoned',
     },
     {
       name: 'unpublished',
       at: { journal: shrinking, view: view({ volume: { replicas: grown, published: false } }) },
-      want: 'wait Resting',
+      want: 'note rests Unpublished',
     },
     {
       name: 'a snapshot was taken',
@@ -817,7 +944,7 @@ const cases: Record<string, readonly Case[]> = {
           volume: { replicas: [replica('a', 'sata-1'), rebuilding('b', 'sata-2'), rebuilding('new', 'nvme-3')] },
         }),
       },
-      want: 'wait ReplicasNotSynced',
+      want: 'note rests ReplicasNotSynced',
     },
     {
       name: 'the added replica was replaced elsewhere: confirmed anew, or undone there',
@@ -850,7 +977,7 @@ const cases: Record<string, readonly Case[]> = {
         },
         view: view({ volume: { replicas: [...grown.slice(0, 2), replica('c', 'sata-4')] } }),
       },
-      want: 'wait Resting',
+      want: 'note rests SurplusUnknown',
     },
     {
       name: 'a label of another move is on a node that stays',
@@ -867,7 +994,7 @@ const cases: Record<string, readonly Case[]> = {
         journal: shrinking,
         view: view({ volume: { replicas: grown }, nodes: [node('node-2', { online: false })] }),
       },
-      want: 'wait Resting',
+      want: 'note rests NodeCordoned',
     },
     {
       name: 'refused a moment ago: not again at once',
@@ -876,7 +1003,7 @@ const cases: Record<string, readonly Case[]> = {
         journal: { ...sent, refused: 'no', refusedAt: NOW },
         view: view({ volume: { replicas: grown } }),
       },
-      want: 'wait Resting',
+      want: 'note rests RemovalRefused',
     },
     {
       name: 'refused a minute ago: again',
@@ -1015,11 +1142,11 @@ t.test('a refusal is not forgotten while the bracket closes', async (t) => {
 })
 
 t.test('a stopped clock is not counted', async (t) => {
-  const paused = { ...waiting, pausedAt: NOW + MINUTE }
+  const paused = { ...waiting, rest: { since: NOW + MINUTE, reason: 'Resting' }, progress: { percent: 40, at: NOW } }
   const step = nextStep(
     situation({ now: NOW + 61 * MINUTE, journal: paused, view: view({ volume: { replicas: growing } }) }),
   )
-  t.match(step, { kind: 'note', journal: { pausedAt: undefined, progress: { at: NOW + 60 * MINUTE } } })
+  t.match(step, { kind: 'note', journal: { rest: undefined, progress: { at: NOW + 60 * MINUTE } } })
 })
 
 t.test('a target that moved needs two new readings', async (t) => {

@@ -1,0 +1,110 @@
+import type { MayastorReplica, MayastorVolume } from '../api/mayastor.js'
+import type { MigrationReason } from '../api/reasons.js'
+import { countChanged } from './finish.js'
+import type { Journal } from './journal.js'
+import { isFilling } from './preconditions.js'
+import { adopt, find, missing, strangers } from './replicas.js'
+import { CANCELS, note, rest, type Situation, type Step, WATCH, wait } from './step.js'
+
+const SECOND_MS = 1000
+/** Between the two readings that show a replica synced: Mayastor's state may be 30 s old. */
+export const CONFIRM_MS = 30 * SECOND_MS
+
+/** WaitingSync: the added replica is rebuilt, and seen synced twice; nothing is written to Mayastor. */
+export function waitingSync(journal: Journal, volume: MayastorVolume, s: Situation): Step {
+  const { now } = s
+  const { move } = journal
+  if (volume.numReplicas !== journal.count + 1) return countChanged(journal, volume, s)
+  const added = find(volume, move.added)
+  const lost = missing(journal, volume)
+  const alone = strangers(journal, volume).length === 0
+  if (added !== undefined && alone && lost.length === 1 && lost[0]?.replica === move.replica) {
+    // The old replica left by itself: once the others are synced only the count is left to lower.
+    const { victim: _, ...rest } = journal
+    return note({ ...rest, phase: 'ScalingDown' })
+  }
+  if (added === undefined || lost.length > 0) {
+    const adopted = adopt(journal, volume, now)
+    if (adopted !== undefined) return adopted
+    return added === undefined && alone
+      ? undo(journal, undefined, 'TargetLost', 'the added replica is gone')
+      : rest(journal, 'ReplicasMissing', 'replicas are missing; Mayastor is replacing them')
+  }
+  if (added.pool !== undefined && added.pool !== move.targetPool) {
+    return undo(journal, added, 'WrongPool', `Mayastor placed the replica on ${added.pool}`)
+  }
+  if (volume.snapshots !== journal.snapshots) return undo(journal, added, 'SnapshotsChanged', SNAPSHOTS_CHANGED)
+  if (!volume.published) return rest(journal, 'Unpublished', 'the volume is not published, so nothing is rebuilt')
+  if (added.synced) return confirmSync(journal, volume, s)
+  if (journal.reading !== undefined) {
+    const { reading: _, ...unread } = journal
+    return note(unread)
+  }
+  const trouble = rebuildTrouble(journal, added, s)
+  if (trouble !== undefined) return undo(journal, added, trouble.reason, trouble.message)
+  const percent = added.rebuildPercent ?? 0
+  if (percent > journal.progress.percent) return note({ ...journal, progress: { percent, at: now } })
+  return wait(journal, 'Rebuilding', `the replica on ${move.targetPool} is being rebuilt`, WATCH)
+}
+
+export const SNAPSHOTS_CHANGED = 'a snapshot was taken or removed since the migration began'
+
+/** Why a rebuild that has not finished is to be undone. */
+function rebuildTrouble(
+  journal: Journal,
+  added: MayastorReplica,
+  { now, view, cancel }: Situation,
+): { reason: MigrationReason; message: string } | undefined {
+  const { move, timeoutMs, hardTimeoutMs, progress } = journal
+  if (cancel) return { reason: cancel, message: `${CANCELS[cancel]} while the replica was being rebuilt` }
+  const pool = view.pools.get(move.targetPool)
+  if (added.childReason === 'OutOfSpace' || (pool !== undefined && isFilling(pool))) {
+    return { reason: 'TargetFilling', message: `pool ${move.targetPool} ran below half of its reserve` }
+  }
+  if (now - progress.at > timeoutMs) {
+    return { reason: 'NoProgress', message: `no progress for ${timeoutMs / 60_000} minutes` }
+  }
+  if (hardTimeoutMs !== undefined && now - move.startedAt > hardTimeoutMs) {
+    return { reason: 'HardTimeout', message: `the move took longer than ${hardTimeoutMs / 60_000} minutes` }
+  }
+  return undefined
+}
+
+/** All that will stay are synced in two readings of the same target, at least 30 s apart. */
+function confirmSync(journal: Journal, volume: MayastorVolume, s: Situation): Step {
+  const { now, preservationMode, readingAgeMs } = s
+  const nexus = volume.target?.nexus ?? ''
+  const { reading, move } = journal
+  const unsynced = volume.replicas.find((replica) => replica.uuid !== move.replica && !replica.synced)
+  if (unsynced !== undefined) {
+    const { reading: _, ...unread } = journal
+    return reading === undefined
+      ? rest(journal, 'ReplicasNotSynced', `replica ${unsynced.uuid} is not synced`)
+      : note(unread)
+  }
+  if (reading === undefined || reading.nexus !== nexus) {
+    return note({ ...journal, progress: { percent: 100, at: now }, reading: { at: now, nexus } })
+  }
+  const left = CONFIRM_MS - readingAgeMs
+  if (left > 0) {
+    const message = 'the added replica is synced; a second reading will confirm it'
+    return wait(journal, 'ConfirmingSync', message, Math.ceil(left / SECOND_MS))
+  }
+  if (preservationMode && !s.finalizing) {
+    const replicasTotal = journal.replicasMoved + 1
+    return note({ ...journal, phase: 'Preserved', queue: [], replicasTotal })
+  }
+  return note({ ...journal, phase: 'ScalingDown', victim: move.replica })
+}
+
+/** The added replica is to go again; undefined: it is gone, and only the count is to be lowered. */
+export function undo(
+  journal: Journal,
+  added: MayastorReplica | undefined,
+  reason: MigrationReason,
+  message: string,
+): Step {
+  const { victim: _, reading: __, ...rest } = journal
+  const victim = added === undefined ? {} : { victim: added.uuid }
+  return note({ ...rest, ...victim, phase: 'ScalingDown', undo: { phase: 'Aborted', reason, message } })
+}
