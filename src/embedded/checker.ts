@@ -78,7 +78,12 @@ export class Checker {
   readonly #reported = new Set<string>()
   readonly #moved = new Map<string, { readonly tier: string; readonly at: number }>()
   readonly #undone = new Map<string, number>()
+  /** Replicas that Mayastor has recorded as healthy at some time. */
+  readonly #trusted = new Set<string>()
+  /** Pools of which a person was just told that they are cordoned now. */
+  readonly #told = new Set<string>()
   readonly #outstanding = new Map<string, number>()
+  readonly #operationBy = new Map<string, MayastorEvent['by']>()
   #person = false
   #maxMoving = 0
 
@@ -98,13 +103,19 @@ export class Checker {
     return this.#maxMoving
   }
 
-  /** What somebody else than the operator does to marks and counts, all at one instant. */
-  person<T>(act: () => T): T {
+  /**
+   * What somebody else than the operator does to marks and counts, all at one instant. `meant`: pools they mean to keep
+   * replicas from, whether or not the bit is set already.
+   */
+  person<T>(act: () => T, meant: readonly string[] = []): T {
     this.#person = true
+    this.#told.clear()
     try {
       return act()
     } finally {
       this.#person = false
+      // One who was told that it is so already cannot know that it is not for long.
+      for (const pool of meant) if (this.#told.has(pool)) this.#foreign.add(`pool ${pool}`)
     }
   }
 
@@ -187,6 +198,12 @@ export class Checker {
       case 'snapshot-taken':
         if (volume !== undefined) this.#moveOf(volume.uuid).snapshotsChangedAt = event.at
         break
+      case 'operation-started':
+        this.#operationBy.set(event.volume ?? '', event.by)
+        break
+      case 'healthy-recorded':
+        this.#trusted.add(event.replica ?? '')
+        break
       case 'volume-destroyed':
         if (event.by !== 'person') this.#report(event.at, 'no volume is deleted', `volume ${event.volume}`)
         break
@@ -208,9 +225,8 @@ export class Checker {
   #personActs({ kind, pool, node, reason = '' }: MayastorEvent): void {
     const mark = pool !== undefined ? `pool ${pool}` : `node ${node} ${reason}`
     if (kind === 'pool-cordon') {
-      // Whether they meant the bit that was there already nobody can tell; from here on it is theirs as well.
       this.#cordons.delete(mark)
-      if (reason.split(',').includes('replicas')) this.#foreign.add(mark)
+      this.#told.add(pool ?? '')
     }
     if (kind === 'node-cordon' && !reason.startsWith('drain ')) this.#foreign.add(mark)
     if (kind === 'pool-uncordon' || kind === 'node-uncordon') {
@@ -250,7 +266,7 @@ export class Checker {
   #countRequest(at: number, volume: Volume, to: number, what: string): void {
     const move = this.#moveOf(volume.uuid)
     if (!this.#outstanding.has(volume.uuid)) move.sentAt = at
-    if (volume.operation === 'SetReplica') {
+    if (volume.operation === 'SetReplica' && this.#operationBy.get(volume.uuid) !== 'person') {
       this.#report(at, 'one unresolved write per volume', `${what} while ${volume.operation} runs`)
     }
     const wanted = this.#wantedOf(volume)
@@ -267,10 +283,14 @@ export class Checker {
     const labelled = [...volume.replicas].filter(({ node }) => hasOwnLabel(node))
     const [leaving] = labelled
     if (leaving === undefined) return
-    const isAdded = leaving === move.added
+    const { added } = move
+    const isAdded = leaving === added
+    if (!isAdded && added !== undefined && volume.replicas.has(added) && !this.#trusted.has(added.uuid)) {
+      this.#report(at, 'the added replica is trusted before another goes', what)
+    }
     if (move.loweredOn === undefined) {
       const changed = volume.snapshots !== move.snapshots && move.sentAt - move.snapshotsChangedAt > WINDOW_MS
-      if (changed && !isAdded && move.added !== undefined) {
+      if (changed && !isAdded && added !== undefined) {
         this.#report(at, 'snapshots are kept', `${what}, though a snapshot was taken since the move began`)
       }
       move.loweredOn = leaving.node.id
