@@ -1,0 +1,43 @@
+import t from 'tap'
+import { MUTANTS } from './mutants.js'
+import { CELLS } from './scenario.js'
+import { playSeed } from './worker.js'
+
+/** A few of the runs of `npm run test:faults`, always the same. */
+
+const WITH_FAULTS = 40
+const WITHOUT = 8
+
+t.setTimeout(280_000)
+
+t.test('random faults break no rule, and everything comes to rest', async (t) => {
+  for (let seed = 0; seed < WITH_FAULTS; seed++) {
+    const { violations } = await playSeed(seed, false, false)
+    t.strictSame(violations, [], `seed ${seed}`)
+  }
+})
+
+t.test('without faults every migration is completed, and what can move does', async (t) => {
+  for (let seed = 0; seed < WITHOUT; seed++) {
+    const { violations, migrations, idle } = await playSeed(seed, true, false)
+    t.strictSame(violations, [], `seed ${seed}`)
+    t.strictSame(idle, [])
+    t.strictSame(
+      migrations.filter(({ started, phase }) => started && phase !== 'Completed'),
+      [],
+    )
+  }
+})
+
+t.test('the same seed gives the same run', async (t) => {
+  const play = async () => {
+    const { ms: _, ...answer } = await playSeed(7, false, false)
+    return answer
+  }
+  t.strictSame(await play(), await play())
+})
+
+t.test('the table has a cell for every place and fault, and each defect a name', async (t) => {
+  t.equal(new Set(CELLS.map(({ row, kind }) => `${row} ${kind}`)).size, CELLS.length)
+  t.equal(new Set(MUTANTS.map(({ name }) => name)).size, 13)
+})

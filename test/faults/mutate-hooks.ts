@@ -1,0 +1,21 @@
+import type { InitializeHook, LoadHook } from 'node:module'
+import type { Edit } from './mutants.js'
+
+let edits: readonly Edit[] = []
+
+export const initialize: InitializeHook<readonly Edit[]> = (data) => {
+  edits = data
+}
+
+/** Makes the edits in the modules they are for; an edit that does not apply exactly once is an error. */
+export const load: LoadHook = async (url, context, nextLoad) => {
+  const loaded = await nextLoad(url, context)
+  const own = edits.filter(({ file }) => url.endsWith(`/dist/src/${file}`))
+  if (own.length === 0) return loaded
+  let source = String(loaded.source)
+  for (const { file, find, replace } of own) {
+    if (source.split(find).length !== 2) throw new Error(`the edit of ${file} does not apply once: ${find}`)
+    source = source.replace(find, () => replace)
+  }
+  return { ...loaded, source }
+}

@@ -1,0 +1,951 @@
+import { API_VERSION } from '../../src/api/names.js'
+import type { ReplicaTopologySpec } from '../../src/api/replica-topology.js'
+import type { StoragePolicySpec } from '../../src/api/storage-policy.js'
+import { LeaseError, type LeaseStore, memoryLeases, type StoredLease } from '../../src/clients/leases.js'
+import { Checker, type Violation } from '../../src/embedded/checker.js'
+import { EmbeddedCluster, GIB, type Load } from '../../src/embedded/cluster.js'
+import type { EdgeCall, HookProcess } from '../../src/embedded/hook-process.js'
+import { Random, type Replica, type Volume } from '../../src/embedded/mayastor/index.js'
+import type { HookExchange } from '../../src/embedded/metacontroller/index.js'
+import type { Outage } from '../../src/embedded/prometheus/server.js'
+import { isHeldForCause, isKeptForCause } from './causes.js'
+import { type Kind, OF_REQUEST, OF_SWAP, strike } from './kinds.js'
+import { type JournalRecord, type Moment, type Place, Places, type Row } from './rows.js'
+import type { FaultSpec, Scenario, VolumeSpec } from './scenario.js'
+
+/** One scenario played on the embedded cluster: the faults strike, stop, and everything has to come to rest. */
+
+const SECOND = 1000
+const MINUTE = 60 * SECOND
+const HISTORY_MS = 11 * MINUTE
+export const COOLDOWN_MS = 60 * MINUTE
+/** A fault that found no place to strike at by then is passed over. */
+const PATIENCE_MS = 15 * MINUTE
+/** Longest time of faults, and until everything has to be at rest after they stop. */
+const FAULTS_MS = 150 * MINUTE
+const REST_MS = 180 * MINUTE
+/** Nothing moves for so long: nothing wants to. */
+const QUIET_MS = 10 * MINUTE
+/** Until what was measured before the faults stopped starts nothing any more. */
+const STILL_MS = 12 * MINUTE
+const WATCH_MS = 5 * SECOND
+const HOOK_TIMEOUT_MS = 15 * SECOND
+const RECORDED = 200
+/** The most a write may come after the read it rests on. */
+const WINDOW_MS = 5 * SECOND
+
+export interface Result {
+  readonly violations: readonly Violation[]
+  /** `row fault kind`, as often as it struck. */
+  readonly hits: ReadonlyMap<string, number>
+  readonly migrations: readonly Ended[]
+  /** Volumes that are not where they belong although nothing that can be seen keeps them from it. */
+  readonly idle: readonly string[]
+}
+
+export interface Ended {
+  readonly id: string
+  readonly phase: string
+  readonly reason: string
+  readonly started: boolean
+}
+
+/** What a fault is told of the moment it strikes at. */
+export interface Strike {
+  readonly volume: string
+  readonly process: HookProcess
+  readonly request: Slot<RequestEffect>
+  readonly swap: Slot<SwapEffect>
+}
+
+export type RequestEffect =
+  | { readonly kind: 'lost' | 'answer lost' | 'reset' }
+  | { readonly kind: 'late'; readonly ms: number }
+  | { readonly kind: 'answer' | 'answer meanwhile'; readonly status: number; readonly error: string }
+export type OnPlace = (run: FaultRun, place: Place, moment: Moment | undefined, process: HookProcess) => void
+export type SwapEffect = 'conflict' | 'answer lost' | 'lost' | 'late'
+
+export class Slot<T> {
+  value: T | undefined
+  set(value: T): void {
+    this.value ??= value
+  }
+}
+
+const POLICIES = ['default', 'second'] as const
+
+export class FaultRun {
+  readonly cluster: EmbeddedCluster
+  readonly checker: Checker
+  readonly places = new Places()
+  readonly #scenario: Scenario
+  readonly #random: Random
+  readonly #leases: LeaseStore
+  readonly #processes = new Set<HookProcess>()
+  readonly #hits = new Map<string, number>()
+  readonly #ended = new Map<string, Ended>()
+  readonly #reverts = new Set<() => void>()
+  readonly #recorded: { readonly parent: string; readonly url: string; readonly body: string }[] = []
+  readonly #loads = new Map<string, 'hot' | 'cold' | 'between'>()
+  readonly #classes = new Map<string, string>()
+  readonly #reads = new Map<string, number>()
+  readonly #announced = new Map<string, { readonly at: number; readonly data: string }>()
+  readonly #held = new Set<string>()
+  readonly #away = { apiServer: 0, mayastor: 0 }
+  #staleUntil = 0
+  #say: ((line: string) => void) | undefined
+  #created = 0
+  #next = 0
+  #skipped = 0
+  #armedAt = 0
+  #struckAt = 0
+  #movedAt = 0
+  #calm = false
+  #stopped = false
+
+  readonly #onPlace: OnPlace | undefined
+
+  /** `onPlace` sees every request and swap that is about a move, and may do something there. */
+  constructor(scenario: Scenario, onPlace?: OnPlace) {
+    this.#scenario = scenario
+    this.#onPlace = onPlace
+    this.#random = new Random(scenario.seed)
+    this.#leases = this.#observed(memoryLeases())
+    this.cluster = new EmbeddedCluster({
+      network: 'memory',
+      seed: scenario.seed,
+      leases: this.#leases,
+      edge: (call, send) => this.#edge(call, send),
+      staleness: () => (this.cluster.clock.now() < this.#staleUntil ? this.#random.below(20_000) : 0),
+      mayastor: {
+        rebuildBytesPerSecond: scenario.rebuildMiBPerSecond * 1024 ** 2,
+        healthyPersistDelayMs: scenario.healthyDelay * SECOND,
+      },
+      options: { maxConcurrentMigrations: scenario.clusterLimit, preservationMode: scenario.preservation },
+    })
+    this.cluster.route = () => {
+      const listening = [...this.#processes].filter(({ alive }) => alive)
+      return listening[this.#random.below(Math.max(1, listening.length))]
+    }
+    this.checker = new Checker(this.cluster.mayastor, {
+      maxMoving: scenario.clusterLimit,
+      cooldownMs: COOLDOWN_MS,
+      tierOf: (pool) => (pool.startsWith('nvme') ? 'NVMe' : pool.startsWith('sata') ? 'SATA' : undefined),
+      exempt: (volume) => this.#held.has(volume),
+      canClean: () => this.#canClean(),
+    })
+  }
+
+  /** `onLine` is told what happens, for people. */
+  async play(onLine?: (line: string) => void): Promise<Result> {
+    const { cluster, checker } = this
+    this.#say = onLine
+    if (onLine !== undefined) {
+      cluster.mayastor.onEvent(({ at: _, kind, ...event }) => {
+        this.#say?.(
+          `  ${kind} ${Object.entries(event)
+            .map(([key, value]) => `${key}=${JSON.stringify(value)}`)
+            .join(' ')}`,
+        )
+      })
+    }
+    this.#populate()
+    await cluster.start(HISTORY_MS)
+    await cluster.stopServer()
+    for (const skew of this.#scenario.skews) await this.#startProcess(skew)
+    this.#startMetacontroller()
+    this.#armedAt = cluster.clock.now()
+    this.#struckAt = this.#armedAt
+    this.#watch()
+    if (this.#scenario.echo) this.#echo()
+    await cluster.run(FAULTS_MS, () => this.#over())
+    const idle = this.#scenario.faults.length > 0 ? [] : this.#idle()
+    this.#settle()
+    await cluster.run(STILL_MS)
+    await cluster.run(REST_MS, () => this.#atRest())
+    for (const problem of this.#unrest()) checker.report('everything comes to rest', problem)
+    checker.atRest(cluster.clock.now())
+    for (const violation of cluster.metacontroller.violations) checker.report("Metacontroller's contract", violation)
+    this.#stopped = true
+    await cluster.stop()
+    return { violations: checker.violations, hits: this.#hits, migrations: [...this.#ended.values()], idle }
+  }
+
+  // --- what there is
+
+  #populate(): void {
+    const { nodes, zoned, volumes, policies } = this.#scenario
+    nodes.forEach(({ nvme, sata }, index) => {
+      const node = `node-${index + 1}`
+      this.cluster.addNode(node, { rack: `rack-${index}`, ...(zoned ? { [ZONE]: `zone-${index % 3}` } : {}) })
+      if (nvme > 0) this.#addPool(`nvme-${index + 1}`, node, nvme)
+      if (sata > 0) this.#addPool(`sata-${index + 1}`, node, sata)
+    })
+    for (const index of policies.keys()) this.#addPolicy(index)
+    for (const volume of volumes) this.#addVolume(volume)
+  }
+
+  #addPool(name: string, node: string, gib: number): void {
+    this.cluster.addPool({ name, node, capacityBytes: gib * GIB, labels: { tier: name.split('-')[0] ?? '' } })
+  }
+
+  #addPolicy(index: number): void {
+    const { limit, timeoutMinutes, hardTimeout } = this.#scenario.policies[index] ?? {}
+    const name = POLICIES[index] ?? 'default'
+    const spec: Partial<StoragePolicySpec> = {
+      storageClassName: name,
+      samplingWindow: '10m',
+      cooldownPeriod: '1h',
+      maxConcurrentMigrations: limit ?? 1,
+      migrationTimeout: `${timeoutMinutes ?? 10}m`,
+      ...(hardTimeout ? { migrationHardTimeout: '40m' } : {}),
+    }
+    this.cluster.addPolicy(name, spec)
+  }
+
+  /** Leaves the volume out where the cluster has no place for it. */
+  #addVolume({ gib, thin, replicas, on, load, first, policy, oddity }: VolumeSpec): void {
+    const { pools } = this.cluster.mayastor.truth
+    const sizeBytes = gib * GIB
+    const wanted = Array.from({ length: replicas }, (_, i) => (on === 'mixed' ? (i === 0 ? 'nvme' : 'sata') : on))
+    const taken: string[] = []
+    const names = [...pools.values()].map((pool) => pool.id).sort()
+    const turned = [...names.slice(first % names.length), ...names.slice(0, first % names.length)]
+    for (const tier of wanted) {
+      const pool = turned.find((name) => {
+        const candidate = pools.get(name)
+        const free = candidate !== undefined && candidate.freeBytes > 2 * sizeBytes && candidate.node.online
+        return free && name.startsWith(tier) && !taken.some((other) => pools.get(other)?.node === candidate.node)
+      })
+      if (pool === undefined) return
+      taken.push(pool)
+    }
+    const uuid = `00000000-0000-4000-8000-${String(++this.#created).padStart(12, '0')}`
+    const storageClass = POLICIES[policy % this.#scenario.policies.length] ?? 'default'
+    this.#loads.set(uuid, load)
+    this.#classes.set(uuid, storageClass)
+    this.cluster.addVolume({
+      uuid,
+      sizeBytes,
+      thin,
+      pools: taken,
+      storageClass,
+      load: this.#load(uuid),
+      published: oddity !== 'unpublished',
+      snapshots: oddity === 'snapshots' ? 1 : 0,
+      ...(oddity === 'group' ? { affinityGroup: 'default/set' } : {}),
+      ...(oddity === 'spread' ? { spreadOver: 'rack' } : {}),
+      ...(oddity === 'pinned' ? { pinnedTo: { tier: on === 'nvme' ? 'nvme' : 'sata' } } : {}),
+    })
+  }
+
+  #load(uuid: string): Load {
+    const iops = { hot: 8000, between: 2000, cold: 20 }
+    return () => {
+      const total = iops[this.#loads.get(uuid) ?? 'between']
+      return { read: 0.75 * total, write: 0.25 * total }
+    }
+  }
+
+  // --- the operator and its caller
+
+  async #startProcess(skewSeconds: number): Promise<void> {
+    const process = await this.cluster.startProcess({ skewMs: skewSeconds * SECOND })
+    this.#processes.add(process)
+    this.#skews.set(process, skewSeconds)
+  }
+  readonly #skews = new Map<HookProcess, number>()
+
+  #startMetacontroller(): void {
+    if (this.#stopped) return
+    this.cluster.startMetacontroller()
+    this.cluster.metacontroller.onCall((exchange) => this.#record(exchange))
+  }
+
+  #record({ controller, hook, parent, request }: HookExchange): void {
+    this.#recorded.push({ parent, url: `/hooks/${controller}/${hook}`, body: JSON.stringify(request) })
+    if (this.#recorded.length > RECORDED) this.#recorded.shift()
+  }
+
+  #canClean(): boolean {
+    const { apiServer, mayastor } = this.#away
+    const { volume = '', call } = this.places.fence
+    if (call !== undefined || this.places.journal(volume)?.call !== undefined) return false
+    return apiServer + mayastor === 0 && [...this.#processes].some(({ alive, paused }) => alive && !paused)
+  }
+
+  /** The Leases, as everybody sees them, with an eye on what is written. */
+  #observed(store: LeaseStore): LeaseStore {
+    const seen = (name: string, lease: StoredLease | 'conflict' | undefined) => {
+      if (lease === 'conflict') return lease
+      this.#say?.(`  ${lease?.holder} ${name} ${summary(lease?.data ?? '{}')}`)
+      this.places.written(name, lease)
+      const journal = this.places.journal(name.slice('move-'.length))
+      if (journal?.end !== undefined) this.#ended.set(journal.id, { id: journal.id, ...journal.end })
+      if (journal?.held !== undefined || journal?.phase === 'Preserved') this.#held.add(journal.volume)
+      if (journal?.phase === 'Ended') this.#held.delete(journal.volume)
+      return lease
+    }
+    return {
+      ...store,
+      create: async (lease) => seen(lease.name, await store.create(lease)) ?? 'conflict',
+      replace: async (lease, version) => seen(lease.name, await store.replace(lease, version)) ?? 'conflict',
+      remove: async (name, version) => {
+        await store.remove(name, version)
+        seen(name, await store.get(name))
+      },
+    }
+  }
+
+  // --- requests on their way
+
+  async #edge<T>(call: EdgeCall, send: () => Promise<T>): Promise<T> {
+    const place = this.places.of(call)
+    const request = new Slot<RequestEffect>()
+    const swap = new Slot<SwapEffect>()
+    const about = { process: call.process, request, swap }
+    const announces = place?.kind === 'swap'
+    const crosses = place?.kind === 'read' || place?.kind === 'write'
+    if (place !== undefined) {
+      this.#strike(place, announces ? 'unannounced' : crosses ? 'call' : undefined, about)
+    }
+    if (place !== undefined && !this.#calm) this.#stray(place, call, request, swap)
+    const outcome = await this.#carry(call, place, send, request.value, swap.value)
+    if (place !== undefined) this.#strike(place, announces ? 'announced' : crosses ? 'answered' : undefined, about)
+    if (outcome.status === 'rejected') throw outcome.reason
+    return outcome.value
+  }
+
+  async #carry<T>(
+    call: EdgeCall,
+    place: Place | undefined,
+    send: () => Promise<T>,
+    effect: RequestEffect | undefined,
+    swapEffect: SwapEffect | undefined,
+  ): Promise<PromiseSettledResult<T>> {
+    const { to, process, what } = call
+    const fail = (reason: Error): PromiseSettledResult<T> => ({ status: 'rejected', reason })
+    if (to === 'leases') {
+      if (this.#away.apiServer > 0) return fail(new LeaseError('no connection'))
+      const outcome = await this.#swap(call, send, swapEffect)
+      if (outcome.status === 'fulfilled' && outcome.value !== 'conflict' && call.data !== undefined) {
+        this.#announced.set(`${process.name} ${what.split(' ')[1]}`, { at: this.cluster.clock.now(), data: call.data })
+      }
+      return outcome
+    }
+    if (to === 'prometheus') return settled(send())
+    if (this.#away.mayastor > 0) return fail(new Error('connect ECONNREFUSED'))
+    const over = place?.kind === 'write' ? this.#leaves(call, place) : () => {}
+    const outcome = await this.#request(send, effect, over)
+    const read = what.startsWith('GET ')
+    if (read && outcome.status === 'fulfilled') this.#reads.set(`${process.name} ${what}`, this.cluster.clock.now())
+    return outcome
+  }
+
+  /** `over` is told when the request cannot take effect any more. */
+  async #request<T>(
+    send: () => Promise<T>,
+    effect: RequestEffect | undefined,
+    over: () => void,
+  ): Promise<PromiseSettledResult<T>> {
+    const { clock } = this.cluster
+    const never = new Promise<PromiseSettledResult<T>>(() => {})
+    const deliver = () => settled(send()).finally(over)
+    switch (effect?.kind) {
+      case undefined:
+        return deliver()
+      case 'lost':
+        over()
+        return never
+      case 'answer lost':
+        void deliver()
+        return never
+      case 'reset':
+        await deliver()
+        return { status: 'rejected', reason: new Error('socket hang up') }
+      case 'late':
+        clock.after(effect.ms, () => void deliver())
+        return never
+      case 'answer':
+      case 'answer meanwhile': {
+        if (effect.kind === 'answer meanwhile') void deliver()
+        else over()
+        const details = 'SvcError::Injected'
+        const text = JSON.stringify({ kind: effect.error, details, message: details })
+        return { status: 'fulfilled', value: { status: effect.status, text } as T }
+      }
+    }
+  }
+
+  async #swap<T>(
+    { what }: EdgeCall,
+    send: () => Promise<T>,
+    effect: SwapEffect | undefined,
+  ): Promise<PromiseSettledResult<T>> {
+    const lost: PromiseSettledResult<T> = { status: 'rejected', reason: new LeaseError(`${what}: no answer`) }
+    switch (effect) {
+      case undefined:
+        return settled(send())
+      case 'conflict': {
+        const found = await this.#leases.get(what.split(' ')[1] ?? '')
+        if (found !== undefined) await this.#leases.replace(found, found.version)
+        return settled(send())
+      }
+      case 'answer lost':
+        await settled(send())
+        return lost
+      case 'lost':
+        return lost
+      case 'late':
+        this.cluster.clock.after(10 * SECOND, () => void settled(send()))
+        return lost
+    }
+  }
+
+  /** A write leaves for Mayastor: what the protocol promises about it is looked at as it does. */
+  #leaves({ process, what }: EdgeCall, { volume }: Place): () => void {
+    const now = this.cluster.clock.now()
+    const read = this.#reads.get(`${process.name} GET /v0/volumes/${volume}`)
+    if (read === undefined || now - read > WINDOW_MS) {
+      this.checker.report(
+        'a write follows a fresh read',
+        `${what} ${read === undefined ? 'without' : 'late after'} one`,
+      )
+    }
+    const [journal, fence] = [`move-${volume}`, 'fence'].map((name) => this.#announced.get(`${process.name} ${name}`))
+    const announced = [journal, fence].some((record) => record !== undefined && announces(record.data, what))
+    if (!announced) this.checker.report('a write is announced', `${what} is not in the record written before it`)
+    const recorded = JSON.stringify(this.places.fence)
+    const [, pool] = /^PUT \/v0\/pools\/([^/]+)/.exec(what) ?? []
+    const [, label] = /^PUT \/v0\/nodes\/[^/]+\/cordon\/(.+)$/.exec(what) ?? []
+    for (const mark of [pool, label]) {
+      if (mark !== undefined && !recorded.includes(`"${mark}"`)) {
+        this.checker.report('what is set is recorded first', what)
+      }
+    }
+    return what.includes('/replica_count/') ? this.checker.sends(volume) : () => {}
+  }
+
+  /** Now and then a request goes astray, wherever the network is bad. */
+  #stray({ row }: Place, { to }: EdgeCall, request: Slot<RequestEffect>, swap: Slot<SwapEffect>): void {
+    if (this.#random.below(1000) >= this.#scenario.flaky) return
+    const effect = this.#random.below(3)
+    if (to === 'leases') {
+      swap.set((['answer lost', 'lost', 'late'] as const)[effect] ?? 'lost')
+      this.#hit(row, (['lease written, answer lost', 'lease not written', 'lease written late'] as const)[effect])
+      return
+    }
+    const [kind, name] = (
+      [
+        [{ kind: 'lost' }, 'request lost'],
+        [{ kind: 'answer lost' }, 'answer lost'],
+        [{ kind: 'late', ms: this.#random.below(45) * SECOND }, 'request late'],
+      ] as const
+    )[effect] ?? [{ kind: 'lost' }, 'request lost']
+    request.set(kind)
+    this.#hit(row, name)
+  }
+
+  #hit(row: Row, kind: Kind | undefined): void {
+    const key = `${row} ${kind}`
+    this.#hits.set(key, (this.#hits.get(key) ?? 0) + 1)
+  }
+
+  /** A call that was made before comes again. */
+  #echo(): void {
+    if (this.#calm || this.#stopped) return
+    const request = this.#recorded[this.#random.below(Math.max(1, this.#recorded.length))]
+    if (request !== undefined) this.#send(request, [...this.#processes].slice(0, 1))
+    this.cluster.clock.after((5 + this.#random.below(55)) * SECOND, () => this.#echo())
+  }
+
+  #strike(place: Place, moment: Moment | undefined, about: Omit<Strike, 'volume'>): void {
+    if (!this.#calm) this.#onPlace?.(this, place, moment, about.process)
+    while (!this.#calm) {
+      const spec = this.#scenario.faults[this.#next]
+      if (spec === undefined || this.cluster.clock.now() < this.#armedAt || !matches(spec, place, moment)) return
+      if (this.#skipped++ < spec.skip) return
+      this.#passOn()
+      this.#hit(place.row, spec.kind)
+      this.#say?.(`*** ${spec.kind} at ${place.row}/${moment} of ${place.volume} by ${about.process.name}`)
+      strike(this, spec, { ...about, volume: place.volume })
+    }
+  }
+
+  #passOn(): void {
+    this.#next++
+    this.#skipped = 0
+    this.#struckAt = this.cluster.clock.now()
+    this.#armedAt = this.#struckAt + (this.#scenario.faults[this.#next]?.afterSeconds ?? 0) * SECOND
+  }
+
+  // --- time
+
+  #watch(): void {
+    if (this.#stopped) return
+    const now = this.cluster.clock.now()
+    if (now - Math.max(this.#struckAt, this.#armedAt) > PATIENCE_MS && this.#next < this.#scenario.faults.length) {
+      this.#passOn()
+    }
+    for (const _ of this.places.active()) this.#movedAt = now
+    this.checker.watch()
+    this.cluster.clock.after(WATCH_MS, () => this.#watch())
+  }
+
+  /** All faults have struck and ended, and nothing moves any more. */
+  #over(): boolean {
+    const done = this.#next >= this.#scenario.faults.length && this.#reverts.size === 0
+    return done && this.cluster.clock.now() - Math.max(this.#struckAt, this.#movedAt) > QUIET_MS
+  }
+
+  /** The faults stop. */
+  #settle(): void {
+    this.#calm = true
+    for (const revert of [...this.#reverts]) revert()
+    const { mayastor } = this.cluster
+    for (const node of mayastor.truth.nodes.values()) mayastor.setNodeOnline(node.id, true)
+    for (const uuid of this.#loads.keys()) this.#loads.set(uuid, 'between')
+    for (const [index, name] of POLICIES.entries()) {
+      if (index >= this.#scenario.policies.length) continue
+      const ref = { apiVersion: API_VERSION, kind: 'StoragePolicy', name }
+      if (this.cluster.store.get(ref) === undefined) continue
+      if (this.#scenario.ending === 'disable') this.cluster.store.patch(ref, { spec: { enabled: false } })
+      if (this.#scenario.ending === 'delete') this.cluster.store.delete(ref)
+    }
+  }
+
+  #atRest(): boolean {
+    return this.#unrest().length === 0
+  }
+
+  #unrest(): string[] {
+    const problems: string[] = []
+    const { truth } = this.cluster.mayastor
+    for (const { volume, phase, held, call } of this.places.journals) {
+      if (held !== undefined && !isHeldForCause(held.reason, truth.volumes.get(volume), truth)) {
+        problems.push(`the migration of volume ${volume} is Held (${held.reason}), and nothing keeps it`)
+      }
+      const settledThere = phase === 'Ended' || phase === 'Preserved' || held !== undefined
+      if (!settledThere) problems.push(`the migration of volume ${volume} is ${phase}${call ? ` in ${call.op}` : ''}`)
+    }
+    if (this.places.fence.volume !== undefined) problems.push('the fence is taken')
+    for (const node of this.cluster.mayastor.truth.nodes.values()) {
+      const label = [...node.cordonLabels].find((text) => text.startsWith('tier-move-'))
+      if (label !== undefined) problems.push(`node ${node.id} has label ${label}`)
+    }
+    if (this.#scenario.ending === 'delete') {
+      const left = this.cluster.store.list(API_VERSION, 'StoragePolicy').length
+      if (left > 0) problems.push(`${left} policies are still there`)
+    }
+    return problems
+  }
+
+  /** Volumes that could be where they belong, and are not. */
+  #idle(): string[] {
+    const { truth } = this.cluster.mayastor
+    return [...truth.volumes.values()].flatMap((volume) => {
+      const load = this.#loads.get(volume.uuid)
+      const tier = load === 'hot' ? 'nvme' : load === 'cold' ? 'sata' : undefined
+      if (tier === undefined || [...volume.replicas].every(({ pool }) => pool.id.startsWith(tier))) return []
+      const ref = { apiVersion: API_VERSION, kind: 'ReplicaTopology', name: `pvc-${volume.uuid}` }
+      const reason = this.cluster.store.get<{ spec: ReplicaTopologySpec }>(ref)?.spec.decision.reason
+      if (isKeptForCause(volume, tier, truth)) return []
+      return [`volume ${volume.uuid} is not on ${tier} (${reason}), and nothing keeps it`]
+    })
+  }
+
+  /** Runs `revert` after so many seconds, or when the faults stop. */
+  #for(seconds: number, revert: () => void): void {
+    const once = () => {
+      if (!this.#reverts.delete(once)) return
+      cancel()
+      revert()
+    }
+    this.#reverts.add(once)
+    const cancel = this.cluster.clock.after(seconds * SECOND, once)
+  }
+
+  // --- faults
+
+  kill(process: HookProcess, seconds: number): void {
+    if (!process.alive) return
+    process.kill()
+    this.#replace(process, seconds)
+  }
+
+  terminate(process: HookProcess, seconds: number): void {
+    if (!process.alive) return
+    this.#processes.delete(process)
+    void process.stop().then(() => process.kill())
+    this.#replace(process, seconds)
+  }
+
+  #replace(process: HookProcess, seconds: number): void {
+    this.#processes.delete(process)
+    const skew = this.#skews.get(process) ?? 0
+    this.#for(seconds, () => void this.#startProcess(skew))
+  }
+
+  replay(volume: string, pick: number, delayMs: number, to: 'one' | 'everybody' = 'one'): void {
+    const own = this.#recorded.filter(({ parent }) => parent === `pvc-${volume}`)
+    const from = own.length > 0 ? own : this.#recorded
+    const request = from[pick % Math.max(1, from.length)]
+    if (request === undefined) return
+    this.#for(delayMs / SECOND, () => {
+      const alive = [...this.#processes].filter((process) => process.alive)
+      const receivers = to === 'everybody' ? [...alive, ...alive] : alive.slice(0, 1)
+      this.#send(request, receivers)
+    })
+  }
+
+  #send({ url, body }: { readonly url: string; readonly body: string }, to: readonly HookProcess[]): void {
+    for (const process of to) {
+      const abort = new AbortController()
+      const cancel = this.cluster.clock.after(HOOK_TIMEOUT_MS, () => abort.abort())
+      const headers = { 'content-type': 'application/json' }
+      void settled(process.handle({ url, headers, body, signal: abort.signal })).then(cancel)
+    }
+  }
+
+  stale(seconds: number): void {
+    this.#staleUntil = this.cluster.clock.now() + seconds * SECOND
+    this.#for(seconds, () => {
+      this.#staleUntil = 0
+    })
+  }
+
+  killMetacontroller(seconds: number): void {
+    void this.cluster.metacontroller.stop()
+    this.#for(seconds, () => this.#startMetacontroller())
+  }
+
+  away(what: 'apiServer' | 'mayastor', seconds: number): void {
+    const set = (by: number) => {
+      this.#away[what] += by
+      this.cluster.apiServerUp = this.#away.apiServer === 0
+    }
+    set(+1)
+    this.#for(seconds, () => set(-1))
+  }
+
+  prometheusFails(outage: Outage, seconds: number): void {
+    this.cluster.prometheus.outage = outage
+    this.#for(seconds, () => {
+      this.cluster.prometheus.outage = undefined
+    })
+  }
+
+  slowCore(seconds: number): void {
+    this.cluster.mayastor.faults.onStep(() => 500 + this.#random.below(9_000))
+    this.#for(Math.min(seconds, 200), () => this.cluster.mayastor.faults.onStep(() => undefined))
+  }
+
+  loseNode(volume: string, pick: number, seconds: number): void {
+    const { nodes } = this.cluster.mayastor.truth
+    const names = [...nodes.keys()]
+    const own = this.#replicas(volume).map(({ node }) => node.id)
+    const node = pick % 3 === 0 ? names[pick % names.length] : own[pick % Math.max(1, own.length)]
+    if (node === undefined || [...nodes.values()].some(({ online }) => !online)) return
+    this.cluster.mayastor.setNodeOnline(node, false)
+    this.#for(seconds, () => this.cluster.mayastor.setNodeOnline(node, true))
+  }
+
+  moveTarget(volume: string, pick: number): void {
+    const online = [...this.cluster.mayastor.truth.nodes.values()].filter((node) => node.online)
+    const node = online[pick % Math.max(1, online.length)]
+    if (node !== undefined) this.cluster.mayastor.moveTarget(volume, node.id)
+  }
+
+  loseTarget(volume: string, seconds: number): void {
+    const { volumes, nodes } = this.cluster.mayastor.truth
+    const node = volumes.get(volume)?.nexus?.node.id
+    if (node === undefined || [...nodes.values()].some(({ online }) => !online)) return
+    this.cluster.mayastor.setNodeOnline(node, false)
+    this.#for(seconds, () => this.cluster.mayastor.setNodeOnline(node, true))
+  }
+
+  faultReplica(volume: string, which: 'original' | 'source' | 'added', pick: number, reason?: 'OutOfSpace'): void {
+    const { move } = this.places.journal(volume) ?? {}
+    const replicas = this.#replicas(volume).filter(({ uuid }) => {
+      if (which === 'source') return uuid === move?.replica
+      if (which === 'added') return uuid === move?.added
+      return uuid !== move?.added && uuid !== move?.replica
+    })
+    const replica = replicas[pick % Math.max(1, replicas.length)]
+    if (replica !== undefined) this.cluster.mayastor.faultReplica(replica.uuid, reason)
+  }
+
+  fillPool(volume: string, pick: number, seconds: number): void {
+    const pool = this.#poolNear(volume, pick)
+    if (pool === undefined) return
+    const before = pool.otherBytes
+    this.cluster.mayastor.setOtherBytes(pool.id, before + Math.max(0, pool.freeBytes - GIB / 4))
+    this.#for(seconds, () => this.cluster.mayastor.setOtherBytes(pool.id, before))
+  }
+
+  breakPool(volume: string, pick: number, seconds: number): void {
+    const pool = this.#poolNear(volume, pick)
+    if (pool === undefined) return
+    this.cluster.mayastor.setPoolStatus(pool.id, 'Faulted')
+    this.#for(seconds, () => this.cluster.mayastor.setPoolStatus(pool.id, 'Online'))
+  }
+
+  addPool(pick: number): void {
+    const { nodes, pools } = this.cluster.mayastor.truth
+    const node = [...nodes.keys()][pick % nodes.size]
+    if (node !== undefined) this.#addPool(`${pick % 2 === 0 ? 'nvme' : 'sata'}-new-${pools.size}`, node, 200)
+  }
+
+  addNode(): void {
+    const { nodes } = this.cluster.mayastor.truth
+    const index = nodes.size + 1
+    const node = `node-${index}`
+    this.cluster.addNode(node, {
+      rack: `rack-${index}`,
+      ...(this.#scenario.zoned ? { [ZONE]: `zone-${index % 3}` } : {}),
+    })
+    this.#addPool(`nvme-${index}`, node, 200)
+    this.#addPool(`sata-${index}`, node, 400)
+  }
+
+  armed(
+    what: 'createFails' | 'attachFails' | 'destroyFails' | 'rebuildStartFails' | 'storeDirty',
+    volume: string,
+    seconds: number,
+    pick: number,
+  ): void {
+    let armed = true
+    const target = this.places.journal(volume)?.move.targetPool
+    const hits = (id: string) => {
+      if (!armed) return false
+      if (what === 'createFails') return pick % 2 === 0 || id === target
+      return what === 'destroyFails' || id === volume
+    }
+    this.cluster.mayastor.faults[what](hits, 1 + (pick % 4))
+    this.#for(seconds, () => {
+      armed = false
+    })
+  }
+
+  limitRebuilds(seconds: number): void {
+    this.cluster.mayastor.faults.rebuildLimit = 0
+    this.#for(seconds, () => {
+      this.cluster.mayastor.faults.rebuildLimit = undefined
+    })
+  }
+
+  mixVersions(pick: number, seconds: number): void {
+    const { nodes } = this.cluster.mayastor.truth
+    const node = [...nodes.values()][pick % nodes.size]
+    if (node === undefined) return
+    const { version } = node
+    this.cluster.mayastor.setNodeVersion(node.id, '2.11.0')
+    this.#for(seconds, () => this.cluster.mayastor.setNodeVersion(node.id, version))
+  }
+
+  cordonNode(volume: string, pick: number, seconds: number): void {
+    const node = this.#nodeNear(volume, pick)
+    if (node === undefined) return
+    this.#people(() => this.cluster.mayastor.cordonNode(node, 'maintenance'))
+    this.#mark(seconds, () => this.cluster.mayastor.uncordonNode(node, 'maintenance'))
+  }
+
+  drainNode(volume: string, pick: number, seconds: number): void {
+    const node = this.#nodeNear(volume, pick)
+    if (node === undefined) return
+    this.#people(() => this.cluster.mayastor.drainNode(node, 'upgrade'))
+    this.#mark(seconds, () => this.cluster.mayastor.uncordonNode(node, 'upgrade'))
+  }
+
+  cordonPool(volume: string, pick: number, seconds: number): void {
+    const pool = this.#poolNear(volume, pick)
+    if (pool === undefined) return
+    const choices: { replicas?: boolean; restores?: boolean; snapshots?: boolean }[] = [
+      { replicas: true, restores: true },
+      { replicas: true },
+      { snapshots: true },
+    ]
+    const bits = choices[pick % 3] ?? {}
+    const meant = bits.replicas ? [pool.id] : []
+    this.checker.person(() => this.cluster.mayastor.cordonPool(pool.id, bits), meant)
+    this.#mark(seconds, () => this.cluster.mayastor.uncordonPool(pool.id, bits))
+  }
+
+  uncordonPool(pick: number): void {
+    const cordoned = [...this.cluster.mayastor.truth.pools.values()].filter((pool) => pool.cordon.replicas)
+    const pool = cordoned[pick % Math.max(1, cordoned.length)]
+    if (pool !== undefined) this.#people(() => this.cluster.mayastor.uncordonPool(pool.id, { replicas: true }))
+  }
+
+  scale(volume: string, by: 1 | -1): void {
+    const count = this.cluster.mayastor.truth.volumes.get(volume)?.numReplicas
+    if (count !== undefined) this.cluster.mayastor.setReplicaCount(volume, count + by)
+  }
+
+  snapshot(volume: string): void {
+    this.cluster.mayastor.snapshot(volume)
+  }
+
+  unpublish(volume: string, seconds: number): void {
+    if (this.cluster.mayastor.unpublish(volume) !== undefined) return
+    this.#for(seconds, () => this.cluster.mayastor.publish(volume))
+  }
+
+  resize(volume: string): void {
+    const size = this.cluster.mayastor.truth.volumes.get(volume)?.sizeBytes
+    if (size !== undefined) this.cluster.mayastor.resize(volume, size + GIB)
+  }
+
+  occupy(volume: string, seconds: number): void {
+    if (this.cluster.mayastor.truth.volumes.has(volume)) {
+      this.cluster.mayastor.occupy(volume, 'Resize', Math.min(seconds, 120) * SECOND)
+    }
+  }
+
+  deleteVolume(volume: string): void {
+    if (this.cluster.mayastor.destroyVolume(volume) !== undefined) return
+    this.#loads.delete(volume)
+    const name = `pvc-${volume}`
+    this.cluster.clock.after(2 * SECOND, () => {
+      const claim = { apiVersion: 'v1', kind: 'PersistentVolumeClaim', namespace: 'default', name: `data-${volume}` }
+      this.cluster.store.delete(claim)
+      this.cluster.store.delete({ apiVersion: 'v1', kind: 'PersistentVolume', name })
+    })
+  }
+
+  createVolume(pick: number): void {
+    this.#addVolume({
+      gib: 2 + (pick % 8),
+      thin: pick % 2 === 0,
+      replicas: 1 + (pick % 3),
+      on: pick % 5 < 3 ? 'sata' : 'nvme',
+      load: pick % 7 < 4 ? 'hot' : 'cold',
+      first: pick,
+      policy: pick % 2,
+      oddity: 'none',
+    })
+  }
+
+  deletePolicy(volume: string, seconds: number): void {
+    const index = POLICIES.findIndex((name) => name === this.#classes.get(volume))
+    const ref = { apiVersion: API_VERSION, kind: 'StoragePolicy', name: POLICIES[index] ?? 'default' }
+    if (this.cluster.store.get(ref) === undefined) return
+    this.cluster.store.delete(ref)
+    const again = () => {
+      if (this.#calm || this.#stopped) return
+      if (this.cluster.store.get(ref) === undefined) this.#addPolicy(index)
+      else this.cluster.clock.after(10 * SECOND, again)
+    }
+    this.#for(seconds, again)
+  }
+
+  editPolicy(volume: string, spec: Partial<StoragePolicySpec>, seconds: number): void {
+    const ref = { apiVersion: API_VERSION, kind: 'StoragePolicy', name: this.#classes.get(volume) ?? 'default' }
+    const found = this.cluster.store.get<{ readonly spec: StoragePolicySpec }>(ref)
+    if (found === undefined) return
+    const before = Object.fromEntries(Object.keys(spec).map((key) => [key, found.spec[key as keyof StoragePolicySpec]]))
+    this.cluster.store.patch(ref, { spec })
+    this.#for(seconds, () => {
+      if (this.cluster.store.get(ref) !== undefined) this.cluster.store.patch(ref, { spec: before })
+    })
+  }
+
+  editThresholds(volume: string, pick: number, seconds: number): void {
+    const edits = [{ highWatermarkIOPS: 9000 }, { lowWatermarkIOPS: 10 }, { maxConcurrentMigrations: 1 }]
+    this.editPolicy(volume, edits[pick % edits.length] ?? {}, seconds)
+  }
+
+  deleteTopology(volume: string): void {
+    const ref = { apiVersion: API_VERSION, kind: 'ReplicaTopology', name: `pvc-${volume}` }
+    if (this.cluster.store.get(ref) !== undefined) this.cluster.store.delete(ref)
+  }
+
+  loseStatus(volume: string): void {
+    const found = this.cluster.store.get({ apiVersion: API_VERSION, kind: 'ReplicaTopology', name: `pvc-${volume}` })
+    if (found === undefined) return
+    const totals = { succeeded: 0, failed: 0, aborted: 0 }
+    const status = { observedGeneration: 0, tier: 'Unknown', replicas: [], refusals: [], totals, conditions: [] }
+    this.cluster.store.replaceStatus({ ...found, status })
+  }
+
+  turnLoad(volume: string): void {
+    const load = this.#loads.get(volume)
+    if (load !== undefined) this.#loads.set(volume, load === 'hot' ? 'cold' : 'hot')
+  }
+
+  /** A person takes a mark away again, unless they forget. */
+  #mark(seconds: number, clear: () => unknown): void {
+    this.#for(seconds, () => {
+      if (!this.#calm || this.#scenario.tidyPeople) this.#people(clear)
+    })
+  }
+
+  // --- what a fault could hit
+
+  #people(act: () => unknown): void {
+    this.checker.person(act)
+  }
+
+  #replicas(volume: string): readonly Readonly<Replica>[] {
+    const found: Readonly<Volume> | undefined = this.cluster.mayastor.truth.volumes.get(volume)
+    return [...(found?.replicas ?? [])].sort((a, b) => (a.uuid < b.uuid ? -1 : 1))
+  }
+
+  /** A pool of the volume, or that it is about to use, or any. */
+  #poolNear(volume: string, pick: number) {
+    const { pools } = this.cluster.mayastor.truth
+    const { move } = this.places.journal(volume) ?? {}
+    const target = move === undefined ? undefined : pools.get(move.targetPool)
+    if (pick % 4 < 2 && target !== undefined) return target
+    const own = this.#replicas(volume).map(({ pool }) => pool)
+    const from = pick % 4 === 2 && own.length > 0 ? own : [...pools.values()]
+    return from[pick % from.length]
+  }
+
+  #nodeNear(volume: string, pick: number): string | undefined {
+    const { nodes } = this.cluster.mayastor.truth
+    const own = this.#replicas(volume).map(({ node }) => node.id)
+    const from = pick % 3 > 0 && own.length > 0 ? own : [...nodes.keys()]
+    return from[pick % from.length]
+  }
+}
+
+const ZONE = 'topology.kubernetes.io/zone'
+
+/** A record on one line, for people. */
+function summary(data: string): string {
+  const { phase, call, move, victim, reading, undo, growSentAt, removalSentAt, refused, end, ...rest } =
+    JSON.parse(data)
+  if (phase === undefined) return JSON.stringify(rest)
+  const { adoptions, held, count, baseline, queue } = rest
+  const text = { call, victim, reading, undo, growSentAt, removalSentAt, refused, adoptions, held, end }
+  const own = baseline?.map(({ replica }: { replica: string }) => replica.slice(0, 8))
+  return `${phase} N=${count} base=${own} move=${move?.replica.slice(0, 8)}>${move?.targetPool} added=${move?.added?.slice(0, 8)} queue=${queue?.length} ${JSON.stringify(text)}`
+}
+
+function settled<T>(promise: Promise<T>): Promise<PromiseSettledResult<T>> {
+  return promise.then(
+    (value) => ({ status: 'fulfilled', value }) as const,
+    (reason: unknown) => ({ status: 'rejected', reason }) as const,
+  )
+}
+
+function matches({ kind, row, moment }: FaultSpec, place: Place, at: Moment | undefined): boolean {
+  if (row !== undefined && row !== place.row) return false
+  if (OF_SWAP.has(kind)) return place.kind === 'swap' || place.kind === 'note'
+  if (OF_REQUEST.has(kind)) return place.kind === 'write' || (place.kind === 'read' && at === 'call')
+  return row === undefined ? at !== undefined : at === moment
+}
+
+/** Whether a record speaks of this write: a journal names the call, a fence what it may set. */
+function announces(data: string, what: string): boolean {
+  const record = JSON.parse(data) as Partial<JournalRecord> & { readonly intent?: object }
+  const [, count] = /replica_count\/(\d+)$/.exec(what) ?? []
+  const [, pool] = /\/pools\/([^/]+)\/cordon$/.exec(what) ?? []
+  const [, node] = /\/nodes\/([^/]+)\/cordon/.exec(what) ?? []
+  if (record.call === undefined) return JSON.stringify(record.intent ?? '').includes(`"${pool ?? node}"`)
+  if (count !== undefined) return record.call.op === 'setReplicaCount' && record.call.count === Number(count)
+  return pool !== undefined ? record.call.pool === pool : record.call.node === node
+}
+
+export type { Kind, Row }

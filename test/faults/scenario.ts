@@ -1,0 +1,164 @@
+import fc from 'fast-check'
+import { KINDS, type Kind } from './kinds.js'
+import { MOMENTS, type Moment, READING_ROWS, ROWS, type Row } from './rows.js'
+
+/** Everything one run is made of, so that the same scenario gives the same run. */
+export interface Scenario {
+  /** Of ties, uuids, phases, and of what faults pick. */
+  readonly seed: number
+  readonly nodes: readonly NodeSpec[]
+  /** Whether nodes are in zones. */
+  readonly zoned: boolean
+  readonly volumes: readonly VolumeSpec[]
+  /** Storage classes with a policy of their own: one or two. */
+  readonly policies: readonly PolicySpec[]
+  readonly clusterLimit: number
+  readonly preservation: boolean
+  /** How far the wall clock of each process of the operator is ahead, seconds. */
+  readonly skews: readonly number[]
+  readonly rebuildMiBPerSecond: number
+  /** How much later than anybody who asks the io-engine etcd learns that a replica is healthy, seconds. */
+  readonly healthyDelay: number
+  /** Share of requests, in per mille, that go astray all the while. */
+  readonly flaky: number
+  /** Whether earlier hook calls come again all the while. */
+  readonly echo: boolean
+  readonly faults: readonly FaultSpec[]
+  /** What becomes of the policies when the faults stop. */
+  readonly ending: 'stay' | 'disable' | 'delete'
+  /** Whether people take their own cordons away when the faults stop. */
+  readonly tidyPeople: boolean
+}
+
+export interface NodeSpec {
+  /** GiB; 0: none. */
+  readonly nvme: number
+  readonly sata: number
+}
+
+export interface VolumeSpec {
+  readonly gib: number
+  readonly thin: boolean
+  readonly replicas: number
+  readonly on: 'nvme' | 'sata' | 'mixed'
+  readonly load: 'hot' | 'cold' | 'between'
+  /** Picks the first node. */
+  readonly first: number
+  readonly policy: number
+  readonly oddity: 'none' | 'snapshots' | 'unpublished' | 'group' | 'spread' | 'pinned'
+}
+
+export interface PolicySpec {
+  readonly limit: number
+  readonly timeoutMinutes: number
+  readonly hardTimeout: boolean
+}
+
+export interface FaultSpec {
+  readonly kind: Kind
+  /** Undefined: wherever the next request is about a move. */
+  readonly row: Row | undefined
+  readonly moment: Moment
+  /** Times the place is passed before it strikes. */
+  readonly skip: number
+  /** Seconds after the one before it has struck until it is looked for. */
+  readonly afterSeconds: number
+  /** How long it lasts, seconds. */
+  readonly forSeconds: number
+  /** Picks among what it could hit. */
+  readonly pick: number
+}
+
+/** Every place a fault can strike at. */
+export const CELLS: readonly { readonly row: Row; readonly kind: Kind }[] = ROWS.flatMap((row) =>
+  KINDS.map((kind) => ({ row, kind })),
+)
+
+const node = fc.record({
+  nvme: fc.constantFrom(0, 100, 200, 200, 200, 200, 200, 200),
+  sata: fc.constantFrom(0, 400, 400, 400, 400, 400, 400, 400),
+})
+
+const common = {
+  gib: fc.integer({ min: 2, max: 12 }),
+  thin: fc.boolean(),
+  first: fc.nat(63),
+  policy: fc.nat(1),
+}
+
+/** One that has every reason to move. */
+const mover: fc.Arbitrary<VolumeSpec> = fc
+  .record({
+    ...common,
+    replicas: fc.constantFrom(1, 2, 2, 2, 2, 3),
+    on: fc.constantFrom('nvme', 'sata'),
+    oddity: fc.constantFrom('none', 'none', 'none', 'none', 'spread'),
+  })
+  .map((spec) => ({ ...spec, load: spec.on === 'nvme' ? 'cold' : 'hot' }))
+
+const volume: fc.Arbitrary<VolumeSpec> = fc.record({
+  ...common,
+  replicas: fc.constantFrom(1, 2, 2, 2, 3),
+  on: fc.constantFrom('nvme', 'sata', 'mixed'),
+  load: fc.constantFrom('hot', 'hot', 'cold', 'cold', 'between'),
+  oddity: fc.constantFrom('none', 'none', 'none', 'snapshots', 'unpublished', 'group', 'spread', 'pinned'),
+})
+
+const policy = fc.record({
+  limit: fc.integer({ min: 1, max: 3 }),
+  timeoutMinutes: fc.constantFrom(5, 10, 30),
+  hardTimeout: fc.boolean(),
+})
+
+function fault(row: fc.Arbitrary<Row | undefined>, kind: fc.Arbitrary<Kind>): fc.Arbitrary<FaultSpec> {
+  return fc
+    .record({
+      kind,
+      row,
+      moment: fc.constantFrom(...MOMENTS),
+      skip: fc.constantFrom(0, 0, 0, 1, 2, 5),
+      afterSeconds: fc.constantFrom(0, 0, 1, 5, 20, 60, 300),
+      forSeconds: fc.constantFrom(1, 5, 20, 45, 70, 130, 200, 400, 900),
+      pick: fc.nat(1023),
+    })
+    .map((spec) =>
+      spec.row !== undefined &&
+      READING_ROWS.has(spec.row) &&
+      (spec.moment === 'unannounced' || spec.moment === 'announced')
+        ? { ...spec, moment: 'call' as const }
+        : spec,
+    )
+}
+
+/** Scenarios with up to `most` faults, the first of which is of the given cell. Without a cell: no faults. */
+export function scenarios(cell?: { readonly row: Row; readonly kind: Kind }, most = 5): fc.Arbitrary<Scenario> {
+  const faults =
+    cell === undefined
+      ? fc.constant([])
+      : fc
+          .tuple(
+            fault(fc.constant(cell.row), fc.constant(cell.kind)).map((spec) => ({ ...spec, skip: 0, afterSeconds: 0 })),
+            fc.array(
+              fault(fc.option(fc.constantFrom(...ROWS), { nil: undefined, freq: 2 }), fc.constantFrom(...KINDS)),
+              { minLength: 1, maxLength: most - 1 },
+            ),
+          )
+          .map(([first, rest]) => [first, ...rest])
+  return fc.record({
+    seed: fc.nat(2 ** 31 - 1),
+    nodes: fc.array(node, { minLength: 4, maxLength: 6 }),
+    zoned: fc.boolean(),
+    volumes: fc.tuple(mover, fc.array(volume, { maxLength: 2 })).map(([first, rest]) => [first, ...rest]),
+    policies: fc.array(policy, { minLength: 1, maxLength: 2 }),
+    clusterLimit: fc.integer({ min: 1, max: 3 }),
+    preservation: fc.constantFrom(false, false, false, false, false, false, false, false, false, true),
+    skews: fc.constantFrom([0], [0], [0, 0], [0, 120], [120, 0], [-60, 60]),
+    rebuildMiBPerSecond: fc.constantFrom(10, 20, 60, 200, 200),
+    healthyDelay: fc.constantFrom(1, 5, 20),
+    flaky: cell === undefined ? fc.constant(0) : fc.constantFrom(0, 0, 0, 10, 40),
+    echo: cell === undefined ? fc.constant(false) : fc.constantFrom(false, false, true),
+    faults,
+    ending: fc.constantFrom('stay', 'stay', 'disable', 'delete'),
+    tidyPeople: fc.boolean(),
+  })
+}
