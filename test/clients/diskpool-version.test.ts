@@ -9,7 +9,8 @@ import {
   kubeDiscovery,
 } from '../../src/clients/diskpool-version.js'
 import { lazyKubeConfig } from '../../src/clients/kubernetes.js'
-import { type Clock, systemClock } from '../../src/clock.js'
+import { systemClock } from '../../src/clock.js'
+import { manualClock } from '../manual-clock.js'
 
 /** Versions of the group and the resources of each; undefined: the API server cannot be asked. */
 const discovery = (served: Readonly<Record<string, readonly string[]>> | undefined): Discovery => ({
@@ -34,31 +35,6 @@ t.test('which version', async (t) => {
   ]
   for (const [name, served, expected] of cases) t.equal(await discoverDiskPools(discovery(served)), expected, name)
 })
-
-/** A clock that stands still until told otherwise. */
-function manualClock() {
-  let now = 0
-  let timers: { at: number; fn: () => void }[] = []
-  const clock: Clock = {
-    now: () => now,
-    monotonic: () => now,
-    after: (delayMs, fn) => {
-      const timer = { at: now + delayMs, fn }
-      timers.push(timer)
-      return () => {
-        timers = timers.filter((one) => one !== timer)
-      }
-    },
-  }
-  const pass = async (ms: number) => {
-    now += ms
-    const due = timers.filter(({ at }) => at <= now)
-    timers = timers.filter(({ at }) => at > now)
-    for (const { fn } of due) fn()
-    await new Promise((resolve) => setImmediate(resolve))
-  }
-  return { clock, pass, timers: () => timers.length }
-}
 
 t.test('asked again until it is known, and now and then after', async (t) => {
   const { clock, pass, timers } = manualClock()
