@@ -12,9 +12,18 @@ export interface Address {
   readonly port: number
 }
 
+/** A header of a request. */
+export interface Header {
+  readonly name: string
+  readonly value: string
+}
+
 export interface Config {
   /** Base URL without a slash at its end. */
   readonly prometheusUrl: string
+  readonly prometheusTokenFile: string | undefined
+  readonly prometheusCaFile: string | undefined
+  readonly prometheusHeader: Header | undefined
   /** Migrations in the whole cluster, 1-1000. */
   readonly maxConcurrentMigrations: number
   /** Default of a policy's `migrationTimeout`, 1-10080. */
@@ -26,8 +35,18 @@ export interface Config {
   readonly metricsAddr: Address
   readonly healthAddr: Address
   readonly hookAddr: Address
+  /** Either both of these or neither. */
+  readonly hookTlsCertFile: string | undefined
+  readonly hookTlsKeyFile: string | undefined
+  /** Only with TLS. */
+  readonly hookClientCaFile: string | undefined
+  readonly hookTokenFile: string | undefined
+  /** Hook calls answered at once, 1-10000. */
+  readonly hookMaxRequests: number
   /** Base URL without a slash at its end. */
   readonly mayastorUrl: string
+  readonly mayastorTokenFile: string | undefined
+  readonly mayastorCaFile: string | undefined
   /** Such as `openebs.io/v1beta3`; undefined: ask the API server. */
   readonly diskpoolApiVersion: string | undefined
   /** Namespace of the operator's Leases. */
@@ -54,6 +73,8 @@ interface Setting<T> {
   readonly help: string
   /** As it would be typed; undefined: there is no default. */
   readonly default?: string
+  /** The value may be a secret: an error does not repeat it. */
+  readonly secret?: boolean
   /** The value; throws BadValue with what would be right. */
   readonly parse: (text: string) => T
 }
@@ -67,6 +88,25 @@ const SETTINGS = {
     help: 'Prometheus to query for IOPS',
     default: 'http://prometheus.monitoring.svc.cluster.local:9090',
     parse: url,
+  },
+  prometheusTokenFile: {
+    option: 'prometheus-token-file',
+    value: '<file>',
+    help: 'send the bearer token in this file to Prometheus',
+    parse: file,
+  },
+  prometheusCaFile: {
+    option: 'prometheus-ca-file',
+    value: '<file>',
+    help: "trust these CAs for Prometheus, instead of the system's",
+    parse: file,
+  },
+  prometheusHeader: {
+    option: 'prometheus-header',
+    value: '<name: value>',
+    help: 'one more header for Prometheus, such as the tenant of Mimir: "X-Scope-OrgID: storage"',
+    secret: true,
+    parse: header,
   },
   maxConcurrentMigrations: {
     option: 'max-concurrent-migrations',
@@ -131,12 +171,56 @@ const SETTINGS = {
     default: '0.0.0.0:8082',
     parse: address,
   },
+  hookTlsCertFile: {
+    option: 'hook-tls-cert-file',
+    value: '<file>',
+    help: 'serve the hooks over HTTPS with this certificate (PEM, with its chain); needs --hook-tls-key-file',
+    parse: file,
+  },
+  hookTlsKeyFile: {
+    option: 'hook-tls-key-file',
+    value: '<file>',
+    help: 'private key of --hook-tls-cert-file (PEM)',
+    parse: file,
+  },
+  hookClientCaFile: {
+    option: 'hook-client-ca-file',
+    value: '<file>',
+    help: 'answer only callers with a client certificate signed by these CAs (PEM); needs TLS',
+    parse: file,
+  },
+  hookTokenFile: {
+    option: 'hook-token-file',
+    value: '<file>',
+    help: 'answer only callers with one of the bearer tokens in this file, one a line',
+    parse: file,
+  },
+  hookMaxRequests: {
+    option: 'hook-max-requests',
+    value: '<count>',
+    help: 'hook calls answered at once, 1 to 10000; above it callers are told to come again',
+    // More than both controllers of a Metacontroller call with at once that has fifty workers for each.
+    default: '128',
+    parse: integer(1, 10_000),
+  },
   mayastorUrl: {
     option: 'mayastor-url',
     value: '<url>',
     help: "Mayastor's REST API",
     default: 'http://openebs-api-rest.openebs.svc.cluster.local:8081',
     parse: url,
+  },
+  mayastorTokenFile: {
+    option: 'mayastor-token-file',
+    value: '<file>',
+    help: 'send the bearer token in this file to Mayastor',
+    parse: file,
+  },
+  mayastorCaFile: {
+    option: 'mayastor-ca-file',
+    value: '<file>',
+    help: "trust these CAs for Mayastor, instead of the system's",
+    parse: file,
   },
   diskpoolApiVersion: {
     option: 'diskpool-api-version',
@@ -173,17 +257,44 @@ export function parseConfig(
     const flag = flags[key]
     const variable = variableName(setting)
     const text = flag ?? nonEmpty(env[variable]) ?? setting.default
-    if (text === undefined) continue
+    if (text === undefined) {
+      parsed[key] = undefined
+      continue
+    }
     const from = flag === undefined ? `environment variable ${variable} (option --${setting.option})` : undefined
     parsed[key] = parseValue(setting, text, from ?? `option --${setting.option}`)
   }
-  const { namespace, diskpoolApiVersion: apiVersion, ...rest } = parsed as Parsed
-  return {
-    ...(rest as Required<typeof rest> as Omit<Config, 'namespace' | 'diskpoolApiVersion' | 'kubeconfigs'>),
-    diskpoolApiVersion: apiVersion,
+  const { namespace, ...rest } = parsed as Parsed
+  const config = {
+    // What has a default is always there.
+    ...(rest as Omit<Config, 'namespace' | 'kubeconfigs'>),
     namespace: namespace ?? podNamespace() ?? nonEmpty(env['POD_NAMESPACE']) ?? NAMESPACE,
     kubeconfigs: kubeconfigs(env),
   }
+  const problem = inconsistency(config)
+  if (problem !== undefined) throw new ConfigExit(2, `error: ${problem}`)
+  return config
+}
+
+/** What is wrong with options that are right one by one. */
+function inconsistency(config: Config): string | undefined {
+  const { hookTlsCertFile, hookTlsKeyFile, hookClientCaFile } = config
+  if (hookTlsCertFile !== undefined && hookTlsKeyFile === undefined) {
+    return 'option --hook-tls-cert-file: needs --hook-tls-key-file beside it'
+  }
+  if (hookTlsKeyFile !== undefined && hookTlsCertFile === undefined) {
+    return 'option --hook-tls-key-file: needs --hook-tls-cert-file beside it'
+  }
+  if (hookClientCaFile !== undefined && hookTlsCertFile === undefined) {
+    return 'option --hook-client-ca-file: needs --hook-tls-cert-file and --hook-tls-key-file beside it'
+  }
+  for (const [name, url, caFile] of [
+    ['prometheus', config.prometheusUrl, config.prometheusCaFile],
+    ['mayastor', config.mayastorUrl, config.mayastorCaFile],
+  ] as const) {
+    if (caFile !== undefined && !url.startsWith('https:')) return `option --${name}-ca-file: --${name}-url is not https`
+  }
+  return undefined
 }
 
 /** `host:port` as it was or would be typed. */
@@ -232,7 +343,8 @@ function parseValue(setting: Setting<unknown>, text: string, from: string): unkn
     return setting.parse(text.trim())
   } catch (error) {
     if (!(error instanceof BadValue)) throw error
-    throw new ConfigExit(2, `error: ${from}: ${error.message}, got ${quote(text)}`)
+    const got = setting.secret === true ? '' : `, got ${quote(text)}`
+    throw new ConfigExit(2, `error: ${from}: ${error.message}${got}`)
   }
 }
 
@@ -278,6 +390,21 @@ function url(text: string): string {
   if (parsed.username !== '' || parsed.password !== '') throw new BadValue(`${wanted}, without user and password`)
   if (parsed.search !== '' || parsed.hash !== '') throw new BadValue(`${wanted}, without ? and #`)
   return parsed.href.replace(/\/+$/, '')
+}
+
+function file(text: string): string {
+  if (text === '') throw new BadValue('expected the path of a file')
+  return text
+}
+
+/** What HTTP itself or another option sets. */
+const RESERVED_HEADER = /^(authorization|connection|content-.*|cookie|host|te|trailer|transfer-encoding|upgrade)$/i
+
+function header(text: string): Header {
+  const [, name = '', value = ''] = /^([A-Za-z0-9-]+):\s*([!-~](?:[ -~]*[!-~])?)$/.exec(text) ?? []
+  if (name === '') throw new BadValue('expected a header such as "X-Scope-OrgID: storage"')
+  if (RESERVED_HEADER.test(name)) throw new BadValue('expected another header than those HTTP needs and authorization')
+  return { name, value }
 }
 
 function integer(least: number, most: number): (text: string) => number {

@@ -10,7 +10,9 @@ import type { CallReport } from './clients/mayastor.js'
 import type { QueryReport } from './clients/prometheus.js'
 import { type Clock, systemClock } from './clock.js'
 import { type Address, type Config, ConfigExit, formatAddress, parseConfig } from './config.js'
+import { openCredentialFiles } from './credential-files.js'
 import { createHealth, serveHealth, serveMetrics } from './health.js'
+import { replaceTls } from './hook-access.js'
 import { createMetrics } from './metrics.js'
 import { workerPolicyHooks } from './policy-pool.js'
 import { buildHookServer } from './server.js'
@@ -40,13 +42,18 @@ async function main(): Promise<void> {
   const { dryRun, preservationMode, maxConcurrentMigrations, migrationTimeoutMinutes } = config
   const options = { dryRun, preservationMode, maxConcurrentMigrations, migrationTimeoutMinutes }
 
+  const credentials = await openCredentialFiles({ config, clock, log, metrics })
+  warnOfOpenTokens(config, log)
+
   const onQuery = ({ signal, outcome, seconds, detail }: QueryReport) => {
     metrics.prometheusSeconds.observe({ signal, outcome }, seconds)
     health.observe('prometheus', outcome !== 'unreachable' && outcome !== 'timeout')
     if (outcome !== 'ok') log.warn({ signal, outcome, detail }, 'query to Prometheus failed')
   }
+  const { prometheusUrl, prometheusHeader } = config
   const policy = workerPolicyHooks({
-    workerData: { prometheusUrl: config.prometheusUrl, options },
+    workerData: { prometheusUrl, ...(prometheusHeader === undefined ? {} : { prometheusHeader }), options },
+    credentials: credentials.prometheus,
     onQuery,
     onError: (err) => log.error({ err }, 'policy worker died; starting another'),
   })
@@ -88,7 +95,12 @@ async function main(): Promise<void> {
       import('./step/drive.js'),
       import('./clients/mayastor.js'),
     ])
-    const mayastor = mayastorClient({ url: config.mayastorUrl, clock, onCall })
+    const mayastor = mayastorClient({
+      url: config.mayastorUrl,
+      credentials: credentials.mayastor,
+      clock,
+      onCall,
+    })
     return topologyHooks({ mayastor, leases: await connectLeases(), clock, log, metrics, options })
   }
   const loadedTopology = () => {
@@ -100,6 +112,8 @@ async function main(): Promise<void> {
     log,
     clock,
     metrics,
+    access: credentials.hooks((tls) => replaceTls(hooks.server, tls)),
+    maxCalls: config.hookMaxRequests,
     policy,
     customize: async (body) => {
       const { customizePolicy } = await import('./decide/hook.js')
@@ -121,6 +135,7 @@ async function main(): Promise<void> {
     health.enter('stopping')
     log.info({ signal }, 'stopping: running calls finish first; a second signal does not wait for them')
     diskPools.stop()
+    credentials.stop()
     await Promise.all([hooks.close(), topology?.then(({ loop }) => loop.stop())])
     await policy.close()
     await Promise.all([healthServer.close(), metricsServer.close()])
@@ -149,6 +164,19 @@ async function main(): Promise<void> {
   await import('./decide/hook.js')
   const { loop } = await loadedTopology()
   if (health.phase() === 'ready') loop.start()
+}
+
+/** A token sent in the clear is one for everybody on the way. */
+function warnOfOpenTokens(config: Config, log: pino.Logger): void {
+  const { hookTokenFile, hookTlsCertFile, prometheusUrl, prometheusTokenFile, mayastorUrl, mayastorTokenFile } = config
+  const open = {
+    'hook-token': hookTokenFile !== undefined && hookTlsCertFile === undefined,
+    'prometheus-token': prometheusTokenFile !== undefined && !prometheusUrl.startsWith('https:'),
+    'mayastor-token': mayastorTokenFile !== undefined && !mayastorUrl.startsWith('https:'),
+  }
+  for (const [credential, sent] of Object.entries(open)) {
+    if (sent) log.warn({ credential }, 'the token travels unencrypted: there is no TLS')
+  }
 }
 
 type LeaseCall = (operation: keyof LeaseStore, ok: boolean, seconds: number) => void

@@ -13,9 +13,21 @@ export const HOOKS = [
 ] as const
 export type HookName = (typeof HOOKS)[number]
 
-/** How a hook call ended: 200; 4xx; 429; 5xx; the caller went away first. */
-export const HOOK_OUTCOMES = ['success', 'bad_request', 'busy', 'error', 'aborted'] as const
+/** How a hook call ended: 200; 4xx; 401; 429; 5xx; the caller went away first. */
+export const HOOK_OUTCOMES = ['success', 'bad_request', 'unauthorized', 'busy', 'error', 'aborted'] as const
 export type HookOutcome = (typeof HOOK_OUTCOMES)[number]
+
+/** What comes from files; the option of each is `--<name>-file`. */
+export const CREDENTIALS = [
+  'hook-tls-cert',
+  'hook-client-ca',
+  'hook-token',
+  'prometheus-token',
+  'prometheus-ca',
+  'mayastor-token',
+  'mayastor-ca',
+] as const
+export type CredentialName = (typeof CREDENTIALS)[number]
 
 export const MIGRATION_RESULTS = ['success', 'failed', 'aborted'] as const
 
@@ -39,7 +51,7 @@ export function createMetrics({ version, runtime = false }: { version: string; r
 
     reconcileTotal: new Counter({
       name: `${PREFIX}reconcile_total`,
-      help: 'Hook calls answered, by hook and outcome (success, bad_request, busy, error, aborted).',
+      help: 'Hook calls answered, by hook and outcome (success, bad_request, unauthorized, busy, error, aborted).',
       labelNames: ['hook', 'outcome'] as const,
       registers,
     }),
@@ -123,6 +135,19 @@ export function createMetrics({ version, runtime = false }: { version: string; r
       help: 'Requests for Leases (the journal and the fence) to the Kubernetes API, by operation and outcome.',
       labelNames: ['operation', 'outcome'] as const,
       buckets: [0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5],
+      registers,
+    }),
+
+    credentialStale: new Gauge({
+      name: `${PREFIX}credential_stale`,
+      help: '1 while the newest files of a credential cannot be used and the ones before stay in use, by credential.',
+      labelNames: ['credential'] as const,
+      registers,
+    }),
+    certificateExpiry: new Gauge({
+      name: `${PREFIX}certificate_expiry_timestamp_seconds`,
+      help: 'When the first certificate of a credential expires, by credential.',
+      labelNames: ['credential'] as const,
       registers,
     }),
 

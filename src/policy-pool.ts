@@ -1,5 +1,7 @@
+import { type ClientCredentials, type CredentialSource, noCredentials } from './clients/credentials.js'
 import type { PrometheusClient, QueryReport } from './clients/prometheus.js'
 import type { Clock } from './clock.js'
+import type { Header } from './config.js'
 import type { PolicySummary, runPolicyHook } from './decide/hook.js'
 import type { PolicyOptions } from './decide/policy.js'
 import { HookError } from './hook-error.js'
@@ -55,7 +57,15 @@ function parseJson(body: ArrayBuffer): unknown {
 /** What the worker thread is started with. */
 export interface PolicyWorkerData {
   readonly prometheusUrl: string
+  readonly prometheusHeader?: Header
   readonly options: PolicyOptions
+}
+
+/** What each call brings along. */
+export interface PolicyWorkerTask {
+  readonly body: ArrayBuffer
+  /** For Prometheus, as they are now. */
+  readonly credentials: ClientCredentials
 }
 
 /** How a call in the worker ended; a HookError does not survive the way between threads as such. */
@@ -86,6 +96,8 @@ export interface WorkerPool extends PolicyHooks {
  */
 export function workerPolicyHooks(deps: {
   workerData: PolicyWorkerData
+  /** For Prometheus. Default: none. */
+  credentials?: CredentialSource
   onQuery: (report: QueryReport) => void
   /** A thread died while no call was running. */
   onError: (error: unknown) => void
@@ -94,6 +106,7 @@ export function workerPolicyHooks(deps: {
 }): WorkerPool {
   const {
     workerData,
+    credentials = noCredentials,
     onQuery,
     onError,
     file = new URL('./policy-worker.js', import.meta.url),
@@ -101,7 +114,7 @@ export function workerPolicyHooks(deps: {
   } = deps
   const start = async () => {
     const { Piscina } = await import('piscina')
-    const pool = new Piscina<ArrayBuffer, PolicyWorkerResult>({
+    const pool = new Piscina<PolicyWorkerTask, PolicyWorkerResult>({
       filename: file.href,
       minThreads: 1,
       maxThreads: 1,
@@ -120,7 +133,8 @@ export function workerPolicyHooks(deps: {
   }
 
   const call = async (name: PolicyHookName, body: ArrayBuffer, signal: AbortSignal): Promise<PolicyAnswer> => {
-    const result = await (await pool()).run(body, { name, transferList: [body], signal })
+    const task = { body, credentials: credentials() }
+    const result = await (await pool()).run(task, { name, transferList: [body], signal })
     for (const query of result.queries) onQuery(query)
     if (result.kind === 'refused') throw new HookError(result.statusCode, result.message)
     return result

@@ -6,6 +6,7 @@ import Fastify, {
   type FastifyError,
   type FastifyInstance,
   type FastifyPluginAsync,
+  type FastifyReply,
   type FastifyRequest,
   LogController,
 } from 'fastify'
@@ -17,6 +18,7 @@ import { policySync } from '../hooks/storage-policy/sync.js'
 import type { CustomizeResponse, HookResponse } from './api/metacontroller.js'
 import type { Clock } from './clock.js'
 import type { PolicySummary } from './decide/hook.js'
+import { type HookAccess, isAllowed, tlsOptions } from './hook-access.js'
 import { CALLER_GONE, type HookCalls, hookCalls, readBody, type SingleFlight, singleFlight } from './hook-call.js'
 import { ERROR_MESSAGE_LIMIT, HookError } from './hook-error.js'
 import { forgetPolicy, HOOKS, type HookName, type HookOutcome, type Metrics, recordPolicy } from './metrics.js'
@@ -32,6 +34,13 @@ const REQUEST_TIMEOUT_MS = 120_000
 /** Webhook timeouts of the manifests (60 s and 15 s) less 2 s. */
 const POLICY_DEADLINE_MS = 58_000
 const TOPOLOGY_DEADLINE_MS = 13_000
+/**
+ * Syncs and finalizes of policies at once. One worker decides them one after the other, so more would only hold their
+ * bodies in memory, 256 MiB each at most.
+ */
+const POLICY_CALLS_LIMIT = 4
+/** Refused callers are logged this often, however often they call. */
+const REFUSED_LOG_MS = 60_000
 /** Lines logged between two turns of the event loop. */
 const LOG_BATCH = 50
 
@@ -43,6 +52,10 @@ export interface HookServerDeps {
   /** Rejects with HookError for bad input. */
   readonly customize: (body: unknown) => Promise<CustomizeResponse>
   readonly topology: TopologyHandlers
+  /** Default: everybody may call, over HTTP. */
+  readonly access?: HookAccess
+  /** Hook calls answered at once; above it 429. Default: no limit. */
+  readonly maxCalls?: number
   readonly policyBodyLimit?: number
   readonly policyDeadlineMs?: number
   readonly topologyDeadlineMs?: number
@@ -80,8 +93,9 @@ interface PolicyReport {
  * which Metacontroller changes nothing. `close()` refuses new calls with 503 and settles when the running ones have.
  */
 export function buildHookServer(deps: HookServerDeps): FastifyInstance {
-  const { log, clock, metrics, policy, customize, topology } = deps
+  const { log, clock, metrics, policy, customize, topology, access = {} } = deps
   const app = Fastify({
+    https: access.tls === undefined ? null : tlsOptions(access.tls),
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: () => randomUUID(),
@@ -90,14 +104,18 @@ export function buildHookServer(deps: HookServerDeps): FastifyInstance {
     requestTimeout: REQUEST_TIMEOUT_MS,
     return503OnClosing: false,
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false } },
-  })
+    // A path that cannot be read; no hook of ours sees it.
+    frameworkErrors: (_error, { raw }, reply) => void (isAllowed(raw, access) ? notFound(reply) : unauthorized(reply)),
+  }) as unknown as FastifyInstance
   const { report, written } = policyReport(log, metrics)
   const policyCalls = hookCalls({ clock, deadlineMs: deps.policyDeadlineMs ?? POLICY_DEADLINE_MS })
   const topologyCalls = hookCalls({ clock, deadlineMs: deps.topologyDeadlineMs ?? TOPOLOGY_DEADLINE_MS })
 
   app.removeContentTypeParser('text/plain')
   observeCalls(app, metrics, clock)
+  refuseStrangers(app, access, log, clock)
   refuseWhileClosing(app)
+  refuseTooMany(app, deps.maxCalls ?? Number.POSITIVE_INFINITY)
   app.addHook('onClose', async () => {
     await Promise.all([policyCalls.idle(), topologyCalls.idle()])
     await written()
@@ -108,7 +126,7 @@ export function buildHookServer(deps: HookServerDeps): FastifyInstance {
       throw new HookError(400, 'the request has no body')
     }
   })
-  app.setNotFoundHandler((_request, reply) => reply.code(404).send({ error: 'not found' }))
+  app.setNotFoundHandler((_request, reply) => notFound(reply))
   app.setErrorHandler<FastifyError | HookError>((error, request, reply) => {
     const { statusCode, message, retryAfterSeconds } = error instanceof HookError ? error : publicError(error)
     const level = statusCode === 429 || statusCode === CALLER_GONE ? 'debug' : statusCode >= 500 ? 'error' : 'warn'
@@ -156,6 +174,9 @@ function publicError({ code, statusCode }: FastifyError): HookError {
   return new HookError(500, 'internal error')
 }
 
+/** Whether the body of a call holds every volume of a policy. */
+const carriesVolumes = (hook: HookName) => hook === 'storage-policy/sync' || hook === 'storage-policy/finalize'
+
 function hookOf(url: string | undefined): HookName | undefined {
   return HOOKS.find((hook) => url === `/hooks/${hook}`)
 }
@@ -184,10 +205,51 @@ function observeCalls(app: FastifyInstance, metrics: Metrics, clock: Clock): voi
 }
 
 function outcomeOf(statusCode: number): HookOutcome {
+  if (statusCode === 401) return 'unauthorized'
   if (statusCode === 429) return 'busy'
   if (statusCode === CALLER_GONE) return 'aborted'
   if (statusCode >= 500) return 'error'
   return statusCode >= 400 ? 'bad_request' : 'success'
+}
+
+const notFound = (reply: FastifyReply) => reply.code(404).send({ error: 'not found' })
+
+/** Ends the connection as well: what else comes over it is not read. */
+const unauthorized = (reply: FastifyReply) =>
+  reply.code(401).headers({ 'WWW-Authenticate': 'Bearer', Connection: 'close' }).send({ error: 'unauthorized' })
+
+/** 401 for every path, known or not, before the body is read. */
+function refuseStrangers(app: FastifyInstance, access: HookAccess, log: FastifyBaseLogger, clock: Clock): void {
+  let calls = 0
+  let loggedAt = Number.NEGATIVE_INFINITY
+  app.addHook('onRequest', async ({ raw, ip }, reply) => {
+    if (isAllowed(raw, access)) return
+    calls++
+    if (clock.monotonic() - loggedAt >= REFUSED_LOG_MS) {
+      loggedAt = clock.monotonic()
+      log.warn({ calls, ip }, 'calls without the right credential were refused')
+      calls = 0
+    }
+    return unauthorized(reply)
+  })
+}
+
+/** 429 above the limits, before the body is read. */
+function refuseTooMany(app: FastifyInstance, limit: number): void {
+  const all = { running: 0, limit }
+  const policies = { running: 0, limit: POLICY_CALLS_LIMIT }
+  app.addHook('onRequest', async ({ routeOptions }, reply) => {
+    const hook = hookOf(routeOptions.url)
+    if (hook === undefined) return
+    const counts = carriesVolumes(hook) ? [all, policies] : [all]
+    if (counts.some((count) => count.running >= count.limit)) {
+      throw new HookError(429, 'too many calls at once', { retryAfterSeconds: 1 })
+    }
+    for (const count of counts) count.running++
+    reply.raw.once('close', () => {
+      for (const count of counts) count.running--
+    })
+  })
 }
 
 function refuseWhileClosing(app: FastifyInstance): void {

@@ -5,6 +5,9 @@ import { type Config, ConfigExit, formatAddress, parseConfig } from '../src/conf
 
 const defaults: Config = {
   prometheusUrl: 'http://prometheus.monitoring.svc.cluster.local:9090',
+  prometheusTokenFile: undefined,
+  prometheusCaFile: undefined,
+  prometheusHeader: undefined,
   maxConcurrentMigrations: 2,
   migrationTimeoutMinutes: 30,
   dryRun: false,
@@ -14,7 +17,14 @@ const defaults: Config = {
   metricsAddr: { host: '0.0.0.0', port: 8080 },
   healthAddr: { host: '0.0.0.0', port: 8081 },
   hookAddr: { host: '0.0.0.0', port: 8082 },
+  hookTlsCertFile: undefined,
+  hookTlsKeyFile: undefined,
+  hookClientCaFile: undefined,
+  hookTokenFile: undefined,
+  hookMaxRequests: 128,
   mayastorUrl: 'http://openebs-api-rest.openebs.svc.cluster.local:8081',
+  mayastorTokenFile: undefined,
+  mayastorCaFile: undefined,
   diskpoolApiVersion: undefined,
   namespace: 'smart-storage-system',
   kubeconfigs: [],
@@ -39,6 +49,10 @@ interface Case {
   readonly good: Readonly<Record<string, unknown>>
   readonly bad: readonly string[]
   readonly expected: RegExp
+  /** Options it needs beside it, and what they give. */
+  readonly beside?: Partial<Config>
+  /** An error does not repeat the value. */
+  readonly secret?: true
 }
 
 const url: Pick<Case, 'good' | 'bad' | 'expected'> = {
@@ -71,7 +85,46 @@ const count = (most: number): Pick<Case, 'good' | 'bad' | 'expected'> => ({
   expected: new RegExp(`expected a whole number from 1 to ${most}`),
 })
 
+const file: Pick<Case, 'good' | 'bad' | 'expected'> = {
+  good: { '/etc/token': '/etc/token', 'relative file': 'relative file' },
+  bad: [],
+  expected: /expected the path of a file/,
+}
+
 const cases: readonly Case[] = [
+  { option: 'prometheus-token-file', key: 'prometheusTokenFile', ...file },
+  { option: 'prometheus-ca-file', key: 'prometheusCaFile', ...file, beside: { prometheusUrl: 'https://p' } },
+  { option: 'mayastor-token-file', key: 'mayastorTokenFile', ...file },
+  { option: 'mayastor-ca-file', key: 'mayastorCaFile', ...file, beside: { mayastorUrl: 'https://m' } },
+  { option: 'hook-token-file', key: 'hookTokenFile', ...file },
+  { option: 'hook-tls-cert-file', key: 'hookTlsCertFile', ...file, beside: { hookTlsKeyFile: 'key' } },
+  { option: 'hook-tls-key-file', key: 'hookTlsKeyFile', ...file, beside: { hookTlsCertFile: 'cert' } },
+  {
+    option: 'hook-client-ca-file',
+    key: 'hookClientCaFile',
+    ...file,
+    beside: { hookTlsCertFile: 'cert', hookTlsKeyFile: 'key' },
+  },
+  { option: 'hook-max-requests', key: 'hookMaxRequests', ...count(10_000) },
+  {
+    option: 'prometheus-header',
+    key: 'prometheusHeader',
+    good: {
+      'X-Scope-OrgID: storage': { name: 'X-Scope-OrgID', value: 'storage' },
+      'THANOS-TENANT:a|b, c': { name: 'THANOS-TENANT', value: 'a|b, c' },
+    },
+    bad: [
+      'X-Scope-OrgID',
+      'X-Scope-OrgID: ',
+      ': secret',
+      'a b: secret',
+      'a: secret\nb: c',
+      'Authorization: secret',
+      'Host: x',
+    ],
+    expected: /expected (a header such as "X-Scope-OrgID: storage"|another header than those HTTP needs)/,
+    secret: true,
+  },
   { option: 'prometheus-url', key: 'prometheusUrl', ...url },
   { option: 'mayastor-url', key: 'mayastorUrl', ...url },
   { option: 'max-concurrent-migrations', key: 'maxConcurrentMigrations', ...count(1000) },
@@ -109,13 +162,18 @@ t.test('defaults', async (t) => {
   t.strictSame(parse([]), defaults)
 })
 
-for (const { option, key, good, bad, expected } of cases) {
+for (const { option, key, good, bad, expected, beside = {}, secret } of cases) {
   const variable = option.toUpperCase().replaceAll('-', '_')
+  const others = Object.entries(beside).map(
+    ([key, value]) => `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}=${value}`,
+  )
+  const given = { ...defaults, ...beside }
   t.test(`--${option}`, async (t) => {
     for (const [text, value] of Object.entries(good)) {
-      t.strictSame(parse([`--${option}=${text}`]), { ...defaults, [key]: value }, `flag ${text}`)
-      t.strictSame(parse([], { [variable]: ` ${text}\n` }), { ...defaults, [key]: value }, `variable ${text}`)
-      t.strictSame(parse([`--${option}=${text}`], { [variable]: bad[0] }), { ...defaults, [key]: value }, 'flag wins')
+      const flags = [`--${option}=${text}`, ...others]
+      t.strictSame(parse(flags), { ...given, [key]: value }, `flag ${text}`)
+      t.strictSame(parse(others, { [variable]: ` ${text}\n` }), { ...given, [key]: value }, `variable ${text}`)
+      t.strictSame(parse(flags, { [variable]: bad[0] }), { ...given, [key]: value }, 'flag wins')
     }
     t.strictSame(parse([], { [variable]: '' }), defaults, 'an empty variable is not set')
     t.strictSame(parse([], { [variable]: '  ' }), defaults, 'a blank variable is not set')
@@ -124,7 +182,7 @@ for (const { option, key, good, bad, expected } of cases) {
       t.equal(exit.exitCode, 2, `"${text}"`)
       t.match(exit.message, new RegExp(`^error: option --${option}: `))
       t.match(exit.message, expected)
-      t.match(exit.message, /, got "[^\n]*"$/)
+      if (!secret) t.match(exit.message, /, got "[^\n]*"$/)
       t.notMatch(exit.message, /secret/)
       if (text === '') continue
       const fromEnv = exitOf(() => parse([], { [variable]: text }))
@@ -134,6 +192,22 @@ for (const { option, key, good, bad, expected } of cases) {
     }
   })
 }
+
+t.test('options that do not go together', async (t) => {
+  const table: Record<string, string> = {
+    '--hook-tls-cert-file=c': 'option --hook-tls-cert-file: needs --hook-tls-key-file beside it',
+    '--hook-tls-key-file=k': 'option --hook-tls-key-file: needs --hook-tls-cert-file beside it',
+    '--hook-client-ca-file=a':
+      'option --hook-client-ca-file: needs --hook-tls-cert-file and --hook-tls-key-file beside it',
+    '--prometheus-ca-file=a': 'option --prometheus-ca-file: --prometheus-url is not https',
+    '--mayastor-ca-file=a': 'option --mayastor-ca-file: --mayastor-url is not https',
+  }
+  for (const [flag, message] of Object.entries(table)) {
+    const exit = exitOf(() => parse([flag]))
+    t.equal(exit.exitCode, 2)
+    t.equal(exit.message, `error: ${message}`)
+  }
+})
 
 t.test('switches', async (t) => {
   t.equal(parse(['--dry-run']).dryRun, true, 'alone')

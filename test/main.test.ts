@@ -5,6 +5,9 @@ import type { AddressInfo } from 'node:net'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
+import { Agent, request } from 'undici'
+import { type Authority, authority, type Leaf } from './pki.js'
+import { SecretVolume } from './secret-volume.js'
 
 const main = fileURLToPath(new URL('../src/main.js', import.meta.url))
 const json = { 'content-type': 'application/json' }
@@ -100,6 +103,22 @@ t.test('a configuration that cannot be used: exit code 2 and one line', async (t
     },
     { argv: ['--nonsense'], line: "error: unknown option '--nonsense'" },
     { argv: ['serve'], line: 'error: unexpected argument "serve"; see --help' },
+    {
+      argv: ['--hook-tls-cert-file=c'],
+      line: 'error: option --hook-tls-cert-file: needs --hook-tls-key-file beside it',
+    },
+    {
+      argv: ['--hook-tls-cert-file=/none/c', '--hook-tls-key-file=/none/k'],
+      line: 'error: option --hook-tls-cert-file: cannot read /none/c: no such file',
+    },
+    {
+      env: { HOOK_TOKEN_FILE: main },
+      line: `error: option --hook-token-file: ${main} holds a line that is not a bearer token`,
+    },
+    {
+      argv: ['--mayastor-url=https://a', `--mayastor-ca-file=${main}`],
+      line: `error: option --mayastor-ca-file: ${main} holds no certificate in PEM form`,
+    },
   ]
   for (const { argv = [], env, line } of cases) {
     const { code, stdout, stderr } = await run(t, argv, env)
@@ -145,6 +164,79 @@ t.test('serves, and stops when asked', async (t) => {
   t.equal(await exited(), 0)
   t.equal(lines.at(-1)?.['msg'], 'stopped')
 })
+
+t.test('hooks behind TLS, a client certificate and a token, all replaced while running', async (t) => {
+  const servers = await authority('servers')
+  const clients = await authority('clients')
+  const others = await authority('other clients')
+  const files = (identity: Leaf, clientCa: Authority, tokens: string) => ({
+    'tls.crt': `${identity.certificate}\n${servers.certificate}`,
+    'tls.key': identity.key,
+    'ca.crt': clientCa.certificate,
+    tokens,
+  })
+  const first = files(await servers.issue(), clients, 'old-secret\n')
+  const volume = new SecretVolume(`${t.testdir({})}/secret`, first)
+  const { url, lines, child, exited } = await operator(t, [
+    `--hook-tls-cert-file=${volume.path('tls.crt')}`,
+    `--hook-tls-key-file=${volume.path('tls.key')}`,
+    `--hook-client-ca-file=${volume.path('ca.crt')}`,
+    `--hook-token-file=${volume.path('tokens')}`,
+    '--log-level=trace',
+  ])
+  const base = url('hooks', '').replace('http:', 'https:')
+  const agents: Agent[] = []
+  t.teardown(() => Promise.all(agents.map((agent) => agent.close())))
+  const caller = ({ certificate: cert, key }: Leaf) => {
+    const agent = new Agent({ connect: { ca: servers.certificate, cert, key }, connections: 1 })
+    agents.push(agent)
+    return async (token: string) => {
+      const { statusCode, body } = await request(`${base}/hooks/storage-policy/customize`, {
+        method: 'POST',
+        headers: { ...json, authorization: `Bearer ${token}` },
+        body: '{"parent":{"metadata":{"name":"gold"}}}',
+        dispatcher: agent,
+      })
+      await body.dump()
+      return statusCode
+    }
+  }
+  const connected = caller(await clients.issue({ usage: 'client' }))
+  const stranger = caller(await others.issue({ usage: 'client' }))
+  t.equal(await connected('old-secret'), 200)
+  t.equal(await connected('wrong-secret'), 401)
+  t.equal(await stranger('old-secret'), 401)
+  t.equal(await connected('old-secret'), 200)
+  t.equal((await fetch(url('metrics', '/metrics'))).status, 200, 'metrics need none of it')
+  t.equal((await fetch(url('health', '/readyz'))).status, 200, 'nor does health')
+
+  const replaced = (credential: string, msg: string) => async () => {
+    while (!lines.some((line) => line['msg'] === msg && line['credential'] === credential)) await pause()
+  }
+  volume.replace(files(await servers.issue(), others, 'old-secret\nnew-secret\n'))
+  for (const credential of ['hook-tls-cert', 'hook-client-ca', 'hook-token']) {
+    await replaced(credential, 'credential replaced')()
+  }
+  t.equal(await connected('old-secret'), 200, 'an open connection goes on')
+  t.equal(await connected('new-secret'), 200, 'the new token is accepted beside the old one')
+  t.equal(await caller(await clients.issue({ usage: 'client' }))('new-secret'), 401, 'the old authority is out')
+  t.equal(await caller(await others.issue({ usage: 'client' }))('new-secret'), 200, 'the new one is in')
+
+  volume.replace({ ...first, 'tls.key': '-----BEGIN half a key-secret', 'ca.crt': '', tokens: '' })
+  const kept = 'credential not replaced; the one before stays in use'
+  for (const credential of ['hook-tls-cert', 'hook-client-ca', 'hook-token']) await replaced(credential, kept)()
+  t.equal(await caller(await others.issue({ usage: 'client' }))('new-secret'), 200, 'what was good stays')
+  const metrics = await (await fetch(url('metrics', '/metrics'))).text()
+  for (const credential of ['hook-tls-cert', 'hook-client-ca', 'hook-token']) {
+    t.match(metrics, `storage_operator_credential_stale{credential="${credential}"} 1`)
+  }
+  t.match(metrics, /storage_operator_certificate_expiry_timestamp_seconds\{credential="hook-tls-cert"\} 1\d{9}\b/)
+  child.kill('SIGTERM')
+  t.equal(await exited(), 0)
+  t.notMatch(JSON.stringify(lines), /-secret|PRIVATE/, 'no secret in the log, not even at trace')
+})
+
+const pause = () => new Promise((resolve) => setTimeout(resolve, 20))
 
 t.test('a policy is decided in the worker, and bad input keeps its status', async (t) => {
   const { child, url, exited } = await operator(t, ['--diskpool-api-version=openebs.io/v1beta2'])

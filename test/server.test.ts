@@ -6,6 +6,7 @@ import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import type { HookResponse } from '../src/api/metacontroller.js'
 import { DECISION_REASONS } from '../src/api/reasons.js'
+import type { CredentialSource } from '../src/clients/credentials.js'
 import { systemClock } from '../src/clock.js'
 import { createHealth, serveHealth, serveMetrics } from '../src/health.js'
 import { HookError } from '../src/hook-error.js'
@@ -472,8 +473,8 @@ const WORKER = `
 import { threadId } from 'node:worker_threads'
 const summary = { policy: 'p', volumesByTier: {}, reasons: {}, changes: [] }
 const hoard = []
-export async function sync(bytes) {
-  const request = JSON.parse(Buffer.from(bytes).toString('utf8'))
+export async function sync({ body, credentials }) {
+  const request = JSON.parse(Buffer.from(body).toString('utf8'))
   if (request.crash) process.exit(3)
   if (request.bug) throw new TypeError('a bug')
   if (request.hang) await new Promise((resolve) => setTimeout(resolve, 60_000))
@@ -482,12 +483,13 @@ export async function sync(bytes) {
   if (request.refuse) return { kind: 'refused', statusCode: 422, message: 'refused', queries }
   const until = Date.now() + (request.busyMs ?? 0)
   while (Date.now() < until);
-  return { kind: 'answer', body: new TextEncoder().encode(String(threadId)), summary, queries }
+  const said = request.credentials ? JSON.stringify(credentials) : String(threadId)
+  return { kind: 'answer', body: new TextEncoder().encode(said), summary, queries }
 }
 export const finalize = sync
 `
 
-function workerHooks(t: Test, options: { maxHeapMb?: number } = {}) {
+function workerHooks(t: Test, options: { maxHeapMb?: number; credentials?: CredentialSource } = {}) {
   const dir = t.testdir({ 'worker.mjs': WORKER })
   const queries: unknown[] = []
   const errors: unknown[] = []
@@ -535,6 +537,15 @@ t.test('policy hooks in a worker thread', async (t) => {
     lines.some(({ level, msg }) => level === 50 && msg === 'hook call failed'),
     'failures are logged',
   )
+})
+
+t.test('the worker has the credentials of the moment', async (t) => {
+  let token = 'one'
+  const { hooks, call } = workerHooks(t, { credentials: () => ({ token, authorities: 'pem' }) })
+  const { app } = server(t, { policy: hooks })
+  t.strictSame((await call(app, { credentials: true })).json(), { token: 'one', authorities: 'pem' })
+  token = 'two'
+  t.strictSame((await call(app, { credentials: true })).json(), { token: 'two', authorities: 'pem' })
 })
 
 t.test('a worker out of memory fails its call only', async (t) => {

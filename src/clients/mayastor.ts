@@ -1,4 +1,4 @@
-import type { Dispatcher } from 'undici'
+import type { Agent, Dispatcher } from 'undici'
 import type { Json, JsonObject } from '../api/kubernetes.js'
 import type {
   Capabilities,
@@ -11,6 +11,7 @@ import type {
   VolumeTopology,
 } from '../api/mayastor.js'
 import type { Clock } from '../clock.js'
+import { authorizationOf, type CredentialSource, connections, noCredentials } from './credentials.js'
 
 /**
  * What a failed call means for the one who sent it. `unsent`: it came too late and was not sent. `refused`: Mayastor
@@ -54,6 +55,8 @@ export interface MayastorOptions {
   /** `http://host:port`, with a path prefix if there is one. */
   readonly url: string
   readonly clock: Clock
+  /** Default: none are shown, and the system's CAs are trusted. */
+  readonly credentials?: CredentialSource
   /** For each call, in ms. Above Mayastor's own 5 s, so that its answer is usually seen. Default 6,000. */
   readonly timeoutMs?: number
   readonly onCall?: (report: CallReport) => void
@@ -111,7 +114,7 @@ const REPLICAS_BIT = { replicas: true, snapshots: false, restores: false, import
 export function mayastorClient(options: MayastorOptions): MayastorClient {
   const base = options.url.replace(/\/+$/, '')
   const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS
-  const transport = options.transport ?? pooledTransport()
+  const transport = options.transport ?? pooledTransport(options.credentials ?? noCredentials)
   const { clock } = options
   let capabilities: { readonly at: number; readonly value: Capabilities } | undefined
 
@@ -217,21 +220,30 @@ export function mayastorClient(options: MayastorOptions): MayastorClient {
 }
 
 /** One set of connections for all calls, opened with the first of them: the library takes its time to load. */
-function pooledTransport(): Transport {
+function pooledTransport(credentials: CredentialSource): Transport {
   const connect = async () => {
     const { Agent, request } = await import('undici')
-    return { agent: new Agent({ connections: 16, pipelining: 1, keepAliveTimeout: 30_000 }), request }
+    const pool = { connections: 16, pipelining: 1, keepAliveTimeout: 30_000 }
+    const open = (ca: string | undefined) => new Agent({ ...pool, ...(ca === undefined ? {} : { connect: { ca } }) })
+    return { agents: connections(open, (agent: Agent) => agent.close()), request }
   }
   let undici: ReturnType<typeof connect> | undefined
   return {
     send: async ({ method, url, headers, body, signal }) => {
       undici ??= connect()
-      const { agent, request } = await undici
-      const response = await request(url, { method, dispatcher: agent, signal, headers, body: body ?? null })
+      const { agents, request } = await undici
+      const shown = credentials()
+      const response = await request(url, {
+        method,
+        dispatcher: agents.trusting(shown.authorities),
+        signal,
+        headers: { ...authorizationOf(shown), ...headers },
+        body: body ?? null,
+      })
       return { status: response.statusCode, text: await response.body.text() }
     },
     close: async () => {
-      if (undici !== undefined) await (await undici).agent.close()
+      if (undici !== undefined) await (await undici).agents.close()
     },
   }
 }

@@ -1,10 +1,15 @@
+import { Agent } from 'node:https'
 import type { PrometheusDriver } from 'prometheus-query'
 import { type Clock, systemClock } from '../clock.js'
+import { authorizationOf, type CredentialSource, connections, noCredentials } from './credentials.js'
 
 /** Prometheus's HTTP API, as far as deciding needs it: instant queries with one series per volume. */
 
 /** Time for a query from connecting to the last byte, in ms. */
 export const DEFAULT_TIMEOUT_MS = 10_000
+
+/** Connections nobody uses are closed after this time, as those of Node's own agent are. */
+const IDLE_MS = 5_000
 
 /** Longest answer read, in bytes: 10,000 volumes need about 1.5 MB. Keeps a mistaken query from filling the memory. */
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -44,6 +49,10 @@ export interface QueryReport {
 export interface PrometheusOptions {
   /** Base address, with a path prefix if there is one: `http://prometheus.monitoring:9090/prefix`. */
   readonly url: string
+  /** Default: none are shown, and the system's CAs are trusted. */
+  readonly credentials?: CredentialSource
+  /** One more header, such as the one that names a tenant. */
+  readonly header?: { readonly name: string; readonly value: string }
   /** For each query, from connecting to the last byte, in ms. Default 10,000. */
   readonly timeoutMs?: number
   readonly onQuery?: (report: QueryReport) => void
@@ -125,6 +134,12 @@ export function readAnswer(signal: string, status: number, body: unknown): Readi
 export function prometheusClient(options: PrometheusOptions): PrometheusClient {
   const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS
   const clock = options.clock ?? systemClock
+  const { credentials = noCredentials, header } = options
+  const agents = connections(
+    (ca) => (ca === undefined ? undefined : new Agent({ keepAlive: true, timeout: IDLE_MS, ca })),
+    // A query may still be under way; what is idle closes by itself.
+    async () => {},
+  )
 
   /**
    * The library builds the request; the answer is read before it gets to it and handed through as a scalar, which it
@@ -145,6 +160,13 @@ export function prometheusClient(options: PrometheusOptions): PrometheusClient {
           config.validateStatus = () => true
           // As the operator's other clients do: HTTP_PROXY and the like have no say in where a cluster's services are.
           config.proxy = false
+          // Where credentials are shown is not for an answer to decide.
+          config.maxRedirects = 0
+          const shown = credentials()
+          const agent = agents.trusting(shown.authorities)
+          if (agent !== undefined) config.httpsAgent = agent
+          config.headers.set(authorizationOf(shown))
+          if (header !== undefined) config.headers.set(header.name, header.value)
           return config
         },
       },

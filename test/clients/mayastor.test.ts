@@ -1,8 +1,11 @@
 import { createServer, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
+import type { ClientCredentials } from '../../src/clients/credentials.js'
 import { type CallReport, type MayastorClient, MayastorError, mayastorClient } from '../../src/clients/mayastor.js'
 import { systemClock } from '../../src/clock.js'
+import { authority } from '../pki.js'
 
 /** A write may leave any time. */
 const SOON = Number.POSITIVE_INFINITY
@@ -72,6 +75,48 @@ const wireVolume = {
     },
   },
 }
+
+t.test('behind TLS and a token', async (t) => {
+  const ca = await authority()
+  const other = await authority('another')
+  const { certificate, key } = await ca.issue()
+  let accepted = 'one'
+  const seen: unknown[] = []
+  const server = createTlsServer({ cert: certificate, key }, (request, response) => {
+    const { authorization } = request.headers
+    seen.push([request.method, authorization])
+    request.resume()
+    if (authorization === `Bearer ${accepted}`) response.writeHead(200).end('[]')
+    else response.writeHead(401).end(JSON.stringify({ kind: 'Unauthorized', details: 'no', message: 'no' }))
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}`
+  let shown: ClientCredentials = { token: 'one', authorities: ca.certificate }
+  const mayastor = mayastorClient({ url, clock: systemClock, timeoutMs: 2_000, credentials: () => shown })
+  t.teardown(async () => {
+    await mayastor.close()
+    server.closeAllConnections()
+    server.close()
+  })
+  t.strictSame(await mayastor.pools(), [])
+  await mayastor.cordonPool('p', SOON)
+  t.strictSame(seen, [
+    ['GET', 'Bearer one'],
+    ['PUT', 'Bearer one'],
+  ])
+  accepted = 'two'
+  t.match(await mayastor.pools().catch((error: unknown) => error), { failure: 'refused', status: 401 })
+  shown = { ...shown, token: 'two' }
+  t.strictSame(await mayastor.pools(), [], 'a token that was replaced')
+  seen.length = 0
+  for (const authorities of [other.certificate, undefined]) {
+    shown = { token: 'two', ...(authorities === undefined ? {} : { authorities }) }
+    await t.rejects(mayastor.pools(), { failure: 'unknown', message: 'GET /pools: no connection' })
+  }
+  t.strictSame(seen, [], 'a server that is not trusted is not told the token')
+  shown = { token: 'two', authorities: `${other.certificate}\n${ca.certificate}` }
+  t.strictSame(await mayastor.pools(), [], 'authorities that were replaced')
+})
 
 t.test('a volume', async (t) => {
   const { mayastor, calls } = await client(t, answer(200, wireVolume))

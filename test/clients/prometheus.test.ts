@@ -1,22 +1,28 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
+import type { ClientCredentials } from '../../src/clients/credentials.js'
 import { type PrometheusOptions, prometheusClient, type QueryReport } from '../../src/clients/prometheus.js'
 import { classify, iopsQueries, SIGNALS, type Signal, type SignalAnswer } from '../../src/decide/iops.js'
+import { authority, type Leaf } from '../pki.js'
 
 const AT_MS = 1_800_000_000_123
 const QUERY = [{ signal: 'readRate', query: 'rate(x[5m])' }] as const
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void
 
-async function serve(t: Test, handler: Handler): Promise<string> {
-  const server = createServer(handler)
+async function serve(t: Test, handler: Handler, tls?: Leaf): Promise<string> {
+  const server =
+    tls === undefined
+      ? createServer(handler)
+      : createTlsServer({ cert: tls.certificate, key: tls.key }, (request, response) => handler(request, response))
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   t.teardown(() => {
     server.closeAllConnections()
     server.close()
   })
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  return `http${tls === undefined ? '' : 's'}://127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
 const json = (body: unknown, status = 200): Handler => {
@@ -270,6 +276,70 @@ t.test('what is asked', async (t) => {
   })
   for (const name of proxies) process.env[name] = 'http://127.0.0.1:9'
   t.match((await ask({ url })).answer, { kind: 'ok' }, 'no proxy is used')
+})
+
+/** As Thanos and Mimir are often served: TLS of a private authority, a path prefix, a token, a tenant. */
+t.test('behind TLS, a token, a path prefix and a tenant', async (t) => {
+  const ca = await authority()
+  const other = await authority('another')
+  let accepted = 'one'
+  const seen: unknown[] = []
+  const handler: Handler = (request, response) => {
+    const { authorization, 'x-scope-orgid': tenant } = request.headers
+    seen.push({ authorization, tenant, path: request.url?.split('?')[0] })
+    if (authorization !== `Bearer ${accepted}`) return text('', 401)(request, response)
+    json(vector([series('pvc-1', '1')]))(request, response)
+  }
+  const url = await serve(t, handler, await ca.issue())
+  const header = { name: 'X-Scope-OrgID', value: 'storage' }
+  const shown: ClientCredentials = { token: 'one', authorities: ca.certificate }
+  const refused = failed('Prometheus answered HTTP 401.')
+  const distrusted = failed('Prometheus could not be reached.')
+  const cases: Record<string, [ClientCredentials, object]> = {
+    right: [shown, { kind: 'ok' }],
+    'several authorities': [{ ...shown, authorities: `${other.certificate}\n${ca.certificate}` }, { kind: 'ok' }],
+    'a wrong token': [{ ...shown, token: 'two' }, refused],
+    'no token': [{ authorities: ca.certificate }, refused],
+    "the system's authorities": [{ token: 'one' }, distrusted],
+    'another authority': [{ ...shown, authorities: other.certificate }, distrusted],
+  }
+  for (const [name, [credentials, expected]] of Object.entries(cases)) {
+    const { answer, report } = await ask({ url: `${url}/prometheus`, credentials: () => credentials, header })
+    t.match(answer, expected, name)
+    t.notMatch(JSON.stringify(report), credentials.token ?? 'Bearer', `${name}: no token in the report`)
+  }
+  t.strictSame(seen[0], { authorization: 'Bearer one', tenant: 'storage', path: '/prometheus/api/v1/query' })
+  t.equal(seen.length, 4, 'a server that is not trusted is not told the token')
+
+  let now = shown
+  const client = prometheusClient({ url, credentials: () => now })
+  const kind = async () => (await client.signals(QUERY, AT_MS)).get('readRate')?.kind
+  t.equal(await kind(), 'ok')
+  accepted = 'two'
+  t.equal(await kind(), 'failed')
+  now = { ...shown, token: 'two' }
+  t.equal(await kind(), 'ok', 'a token that was replaced')
+  now = { token: 'two', authorities: other.certificate }
+  t.equal(await kind(), 'failed', 'an authority that was replaced, though the connection was open')
+  now = { token: 'two', authorities: ca.certificate }
+  t.equal(await kind(), 'ok')
+
+  const expired = await serve(t, handler, await ca.issue({ hours: [-2, -1] }))
+  t.strictSame((await ask({ url: expired, credentials: () => now })).answer, distrusted, 'a certificate that expired')
+})
+
+t.test('a redirect is not followed', async (t) => {
+  const asked: unknown[] = []
+  const target = await serve(t, (request, response) => {
+    asked.push(request.headers)
+    json(vector([]))(request, response)
+  })
+  const url = await serve(t, (request, response) => {
+    response.writeHead(307, { location: `${target}${request.url}` }).end()
+  })
+  const { answer } = await ask({ url, credentials: () => ({ token: 'secret' }) })
+  t.strictSame(answer, failed('Prometheus answered HTTP 307.'))
+  t.strictSame(asked, [])
 })
 
 t.test('one query fails, the others do not', async (t) => {
