@@ -1,6 +1,9 @@
 import { createServer, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Registry } from 'prom-client'
+import { formatTime } from './api/time.js'
+import type { CallReport } from './clients/mayastor.js'
+import type { QueryReport } from './clients/prometheus.js'
 import type { Clock } from './clock.js'
 import type { Address } from './config.js'
 
@@ -10,31 +13,54 @@ export type Dependency = (typeof DEPENDENCIES)[number]
 /** `starting` until the hooks are served, `stopping` from the first signal on. */
 export type Phase = 'starting' | 'ready' | 'stopping'
 
-/** What /readyz tells. Nothing is probed for it: callers report how their own calls went. */
+/** What /readyz tells of a dependency. */
+export interface DependencyState {
+  /** Undefined: not asked yet. */
+  readonly reachable?: boolean
+  /** Why it is not, in a few words. */
+  readonly why?: string
+  /** When it was first found to be so, after it had been reachable or had not been asked. */
+  readonly since?: string
+  /** Since it was last asked. */
+  readonly ageSeconds?: number
+}
+
+/** Nothing is probed for it: callers report how their own calls went. */
 export interface Health {
   phase(): Phase
   enter(phase: Phase): void
-  /** A call to a dependency got an answer, or did not. */
-  observe(dependency: Dependency, reachable: boolean): void
-  /** `reachable` undefined: not asked yet. `ageSeconds`: since it was last asked. */
-  dependencies(): Record<Dependency, { reachable?: boolean; ageSeconds?: number }>
+  /** A call got an answer that can be used, or a `problem` came in its place. */
+  observe(dependency: Dependency, problem: string | undefined): void
+  dependencies(): Record<Dependency, DependencyState>
+}
+
+interface Seen {
+  readonly problem: string | undefined
+  /** Milliseconds since the epoch; where there is a problem. */
+  readonly since: number
+  /** By the monotonic clock. */
+  readonly at: number
 }
 
 export function createHealth(clock: Clock): Health {
   let phase: Phase = 'starting'
-  const seen = new Map<Dependency, { reachable: boolean; at: number }>()
-  const state = (dependency: Dependency) => {
+  const seen = new Map<Dependency, Seen>()
+  const state = (dependency: Dependency): DependencyState => {
     const last = seen.get(dependency)
     if (last === undefined) return {}
-    return { reachable: last.reachable, ageSeconds: Math.floor((clock.monotonic() - last.at) / 1000) }
+    const ageSeconds = Math.floor((clock.monotonic() - last.at) / 1000)
+    if (last.problem === undefined) return { reachable: true, ageSeconds }
+    return { reachable: false, why: last.problem, since: formatTime(last.since), ageSeconds }
   }
   return {
     phase: () => phase,
     enter: (next) => {
       phase = next
     },
-    observe: (dependency, reachable) => {
-      seen.set(dependency, { reachable, at: clock.monotonic() })
+    observe: (dependency, problem) => {
+      const before = seen.get(dependency)
+      const since = before?.problem === undefined ? clock.now() : before.since
+      seen.set(dependency, { problem, since, at: clock.monotonic() })
     },
     dependencies: () => ({
       prometheus: state('prometheus'),
@@ -42,6 +68,32 @@ export function createHealth(clock: Clock): Health {
       kubernetes: state('kubernetes'),
     }),
   }
+}
+
+/** What a query says about Prometheus itself: a query that it refuses (400, 422) is the fault of the query. */
+export function prometheusProblem({ outcome, status }: Pick<QueryReport, 'outcome' | 'status'>): string | undefined {
+  switch (outcome) {
+    case 'ok':
+    case 'warning':
+      return undefined
+    case 'http_error':
+      return status === 400 || status === 422 ? undefined : `HTTP ${status}`
+    case 'timeout':
+      return 'no answer in time'
+    case 'unreachable':
+      return 'no connection'
+    case 'invalid':
+      return 'what answers is not Prometheus'
+  }
+}
+
+/** What a call says about Mayastor itself: most refusals are about what was asked for. */
+export function mayastorProblem({ outcome, status }: Pick<CallReport, 'outcome' | 'status'>): string | undefined {
+  if (outcome === 'invalid') return 'what answers is not Mayastor'
+  if (outcome === 'unknown' || status === 401 || status === 403) {
+    return status === undefined ? 'no answer' : `HTTP ${status}`
+  }
+  return undefined
 }
 
 /** A server that listens. */

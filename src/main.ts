@@ -11,7 +11,7 @@ import type { QueryReport } from './clients/prometheus.js'
 import { type Clock, systemClock } from './clock.js'
 import { type Address, type Config, ConfigExit, formatAddress, parseConfig } from './config.js'
 import { openCredentialFiles } from './credential-files.js'
-import { createHealth, serveHealth, serveMetrics } from './health.js'
+import { createHealth, mayastorProblem, prometheusProblem, serveHealth, serveMetrics } from './health.js'
 import { replaceTls } from './hook-access.js'
 import { createMetrics } from './metrics.js'
 import { workerPolicyHooks } from './policy-pool.js'
@@ -45,10 +45,11 @@ async function main(): Promise<void> {
   const credentials = await openCredentialFiles({ config, clock, log, metrics })
   warnOfOpenTokens(config, log)
 
-  const onQuery = ({ signal, outcome, seconds, detail }: QueryReport) => {
+  const onQuery = (report: QueryReport) => {
+    const { signal, outcome, status, seconds, detail } = report
     metrics.prometheusSeconds.observe({ signal, outcome }, seconds)
-    health.observe('prometheus', outcome !== 'unreachable' && outcome !== 'timeout')
-    if (outcome !== 'ok') log.warn({ signal, outcome, detail }, 'query to Prometheus failed')
+    health.observe('prometheus', prometheusProblem(report))
+    if (outcome !== 'ok') log.warn({ signal, outcome, status, detail }, 'query to Prometheus failed')
   }
   const { prometheusUrl, prometheusHeader } = config
   const policy = workerPolicyHooks({
@@ -65,14 +66,15 @@ async function main(): Promise<void> {
     discover: () => discoverDiskPools(discovery),
     clock,
     onResult: (result, changed) => {
-      health.observe('kubernetes', result !== 'unreachable')
+      health.observe('kubernetes', result === 'unreachable' ? 'no discovery of DiskPools' : undefined)
       if (changed) log.info({ result }, 'looked for the DiskPool resource')
     },
   })
 
-  const onCall = ({ method, outcome, seconds }: CallReport) => {
+  const onCall = (report: CallReport) => {
+    const { method, outcome, seconds } = report
     metrics.mayastorSeconds.observe({ method, outcome }, seconds)
-    health.observe('mayastor', outcome !== 'unknown')
+    health.observe('mayastor', mayastorProblem(report))
   }
   /** Undefined: no journal can be kept, so nothing is moved. */
   const connectLeases = async (): Promise<LeaseStore | undefined> => {
@@ -83,9 +85,9 @@ async function main(): Promise<void> {
     if (kube === undefined) return undefined
     const { kubernetesLeases } = await import('./clients/leases.js')
     const leases = await kubernetesLeases({ config: kube, namespace: config.namespace, clock })
-    return observedLeases(leases, clock, (operation, ok, seconds) => {
-      metrics.leaseSeconds.observe({ operation, outcome: ok ? 'ok' : 'error' }, seconds)
-      health.observe('kubernetes', ok)
+    return observedLeases(leases, clock, (operation, seconds, error) => {
+      metrics.leaseSeconds.observe({ operation, outcome: error === undefined ? 'ok' : 'error' }, seconds)
+      health.observe('kubernetes', error?.message)
     })
   }
 
@@ -179,16 +181,13 @@ function warnOfOpenTokens(config: Config, log: pino.Logger): void {
   }
 }
 
-type LeaseCall = (operation: keyof LeaseStore, ok: boolean, seconds: number) => void
+type LeaseCall = (operation: keyof LeaseStore, seconds: number, error: Error | undefined) => void
 
 function observedLeases(leases: LeaseStore, clock: Clock, onCall: LeaseCall): LeaseStore {
   const timed = async <T>(operation: keyof LeaseStore, work: Promise<T>): Promise<T> => {
     const startMs = clock.monotonic()
-    const ended = (ok: boolean) => onCall(operation, ok, (clock.monotonic() - startMs) / 1000)
-    work.then(
-      () => ended(true),
-      () => ended(false),
-    )
+    const ended = (error?: Error) => onCall(operation, (clock.monotonic() - startMs) / 1000, error)
+    work.then(() => ended(), ended)
     return work
   }
   return {

@@ -8,7 +8,7 @@ import type { HookResponse } from '../src/api/metacontroller.js'
 import { DECISION_REASONS } from '../src/api/reasons.js'
 import type { CredentialSource } from '../src/clients/credentials.js'
 import { systemClock } from '../src/clock.js'
-import { createHealth, serveHealth, serveMetrics } from '../src/health.js'
+import { createHealth, mayastorProblem, prometheusProblem, serveHealth, serveMetrics } from '../src/health.js'
 import { HookError } from '../src/hook-error.js'
 import { createMetrics, HOOKS } from '../src/metrics.js'
 import { inlinePolicyHooks, type PolicyAnswer, workerPolicyHooks } from '../src/policy-pool.js'
@@ -590,9 +590,36 @@ t.test('other hooks answer while a policy of 10,000 volumes is decided', async (
   t.ok(waits.length > 10, 'many calls were answered meanwhile')
 })
 
+t.test('what a call says about who was called', async (t) => {
+  const queries: [Parameters<typeof prometheusProblem>[0], string | undefined][] = [
+    [{ outcome: 'ok' }, undefined],
+    [{ outcome: 'warning' }, undefined],
+    [{ outcome: 'http_error', status: 400 }, undefined],
+    [{ outcome: 'http_error', status: 422 }, undefined],
+    [{ outcome: 'http_error', status: 401 }, 'HTTP 401'],
+    [{ outcome: 'http_error', status: 503 }, 'HTTP 503'],
+    [{ outcome: 'timeout' }, 'no answer in time'],
+    [{ outcome: 'unreachable' }, 'no connection'],
+    [{ outcome: 'invalid' }, 'what answers is not Prometheus'],
+  ]
+  for (const [report, problem] of queries) t.equal(prometheusProblem(report), problem, JSON.stringify(report))
+  const calls: [Parameters<typeof mayastorProblem>[0], string | undefined][] = [
+    [{ outcome: 'ok', status: 200 }, undefined],
+    [{ outcome: 'refused', status: 404 }, undefined],
+    [{ outcome: 'refused', status: 412 }, undefined],
+    [{ outcome: 'refused', status: 401 }, 'HTTP 401'],
+    [{ outcome: 'refused', status: 403 }, 'HTTP 403'],
+    [{ outcome: 'unknown', status: 503 }, 'HTTP 503'],
+    [{ outcome: 'unknown', status: undefined }, 'no answer'],
+    [{ outcome: 'invalid', status: 200 }, 'what answers is not Mayastor'],
+  ]
+  for (const [report, problem] of calls) t.equal(mayastorProblem(report), problem, JSON.stringify(report))
+})
+
 t.test('health and metrics servers', async (t) => {
   let monotonic = 0
-  const health = createHealth({ ...systemClock, monotonic: () => monotonic })
+  const at = Date.UTC(2026, 0, 1)
+  const health = createHealth({ ...systemClock, now: () => at + monotonic, monotonic: () => monotonic })
   const metrics = createMetrics({ version: '1.2.3', runtime: true })
   const address = { host: '127.0.0.1', port: 0 }
   const healthServer = await serveHealth(address, health)
@@ -607,19 +634,28 @@ t.test('health and metrics servers', async (t) => {
   let ready = await ask(port, '/readyz?verbose')
   t.equal(ready.status, 200)
   t.strictSame(await ready.json(), { status: 'ready', dependencies: { prometheus: {}, mayastor: {}, kubernetes: {} } })
-  health.observe('mayastor', true)
+  health.observe('mayastor', undefined)
   monotonic = 3_500
-  health.observe('prometheus', false)
+  health.observe('prometheus', 'no connection')
+  monotonic = 5_000
+  health.observe('prometheus', 'HTTP 401')
+  health.observe('kubernetes', 'list leases: HTTP 403')
+  health.observe('kubernetes', undefined)
+  monotonic = 7_200
   ready = await ask(port, '/readyz')
   t.equal(ready.status, 200, 'whatever the dependencies do')
   t.strictSame((await ready.json()) as object, {
     status: 'ready',
     dependencies: {
-      prometheus: { reachable: false, ageSeconds: 0 },
-      mayastor: { reachable: true, ageSeconds: 3 },
-      kubernetes: {},
+      prometheus: { reachable: false, why: 'HTTP 401', since: '2026-01-01T00:00:03Z', ageSeconds: 2 },
+      mayastor: { reachable: true, ageSeconds: 7 },
+      kubernetes: { reachable: true, ageSeconds: 2 },
     },
   })
+  health.observe('prometheus', undefined)
+  monotonic = 60_000
+  health.observe('prometheus', 'no connection')
+  t.match(health.dependencies().prometheus, { since: '2026-01-01T00:01:00Z' }, 'since the last time it was reachable')
   health.enter('stopping')
   t.equal((await ask(port, '/readyz')).status, 503)
   t.equal((await ask(port, '/healthz')).status, 200)

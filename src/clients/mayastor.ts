@@ -48,6 +48,8 @@ export interface CallReport {
   /** Route with its parameters left out. */
   readonly route: string
   readonly outcome: 'ok' | FailureKind
+  /** HTTP status; undefined when there was no answer. */
+  readonly status: number | undefined
   readonly seconds: number
 }
 
@@ -131,16 +133,19 @@ export function mayastorClient(options: MayastorOptions): MayastorClient {
     const cancel = clock.after(timeoutMs, () => abort.abort())
     const startedAt = clock.monotonic()
     let outcome: CallReport['outcome'] = 'unknown'
+    let status: number | undefined
     try {
       // The last thing before it leaves: this process may have been held up between any two lines above.
       if (startedAt > sendBefore) throw new MayastorError(`${what}: too late to be sent`, { failure: 'unsent' })
-      const { status, text } = await transport.send({
+      const answer = await transport.send({
         method,
         url: `${base}/v0${path}`,
         headers: body === undefined ? {} : { 'content-type': 'application/json' },
         body: body === undefined ? undefined : JSON.stringify(body),
         signal: abort.signal,
       })
+      status = answer.status
+      const { text } = answer
       if (status >= 200 && status < 300) {
         outcome = 'ok'
         return text === '' ? null : (JSON.parse(text) as Json)
@@ -160,7 +165,7 @@ export function mayastorClient(options: MayastorOptions): MayastorClient {
       throw failure
     } finally {
       cancel()
-      options.onCall?.({ method, route, outcome, seconds: (clock.monotonic() - startedAt) / 1000 })
+      options.onCall?.({ method, route, outcome, status, seconds: (clock.monotonic() - startedAt) / 1000 })
     }
   }
 

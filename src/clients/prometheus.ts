@@ -41,6 +41,8 @@ export type QueryOutcome = (typeof QUERY_OUTCOMES)[number]
 export interface QueryReport {
   readonly signal: string
   readonly outcome: QueryOutcome
+  /** HTTP status, where that is the failure. */
+  readonly status?: number
   readonly seconds: number
   /** What Prometheus or the network said, in its own words. Absent when all went well. */
   readonly detail?: string
@@ -72,6 +74,7 @@ export interface PrometheusClient {
 
 interface Reading {
   readonly outcome: QueryOutcome
+  readonly status?: number
   readonly answer: QueryAnswer
   readonly detail?: string
 }
@@ -111,7 +114,7 @@ export function readAnswer(signal: string, status: number, body: unknown): Readi
     const detail = typeof said['error'] === 'string' ? said['error'] : undefined
     // These two are about the query itself; which of them is refused does not change from one time to the next.
     const query = status === 400 || status === 422 ? ` to the query for ${signal}` : ''
-    return failed('http_error', `Prometheus answered HTTP ${status}${query}.`, detail)
+    return { ...failed('http_error', `Prometheus answered HTTP ${status}${query}.`, detail), status }
   }
   const data = said['data']
   if (said['status'] !== 'success' || !isObject(data) || !Array.isArray(data['result'])) {
@@ -205,9 +208,9 @@ export function prometheusClient(options: PrometheusOptions): PrometheusClient {
       const answers = await Promise.all(
         queries.map(async ({ signal, query }) => {
           const startMs = clock.monotonic()
-          const { outcome, answer, detail } = await ask(signal, query, atMs)
+          const { answer, ...how } = await ask(signal, query, atMs)
           const seconds = (clock.monotonic() - startMs) / 1000
-          options.onQuery?.({ signal, outcome, seconds, ...(detail !== undefined && { detail }) })
+          options.onQuery?.({ signal, seconds, ...how })
           return [signal, answer] as const
         }),
       )

@@ -142,7 +142,7 @@ t.test('what Prometheus may answer', async (t) => {
       name: '401',
       handler: text('', 401),
       answer: failed('Prometheus answered HTTP 401.'),
-      report: { outcome: 'http_error' },
+      report: { outcome: 'http_error', status: 401 },
     },
     { name: '204', handler: text('', 204), answer: failed('Prometheus answered HTTP 204.'), report: {} },
     { name: 'an error with status 200', handler: json(error('internal', 'x')), answer: INVALID, report: {} },
