@@ -1,6 +1,8 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import { TIERS } from './api/names.js'
 import { DECISION_REASONS } from './api/reasons.js'
+import type { PolicySummary } from './decide/hook.js'
+import { IOPS_UNKNOWN } from './decide/iops.js'
 
 const PREFIX = 'storage_operator_'
 
@@ -30,13 +32,6 @@ export const CREDENTIALS = [
 export type CredentialName = (typeof CREDENTIALS)[number]
 
 export const MIGRATION_RESULTS = ['success', 'failed', 'aborted'] as const
-
-/** The part of a policy's summary that is shown as metrics. */
-export interface PolicyNumbers {
-  readonly policy: string
-  readonly volumesByTier: Readonly<Record<string, number>>
-  readonly reasons: Readonly<Record<string, number>>
-}
 
 export type Metrics = ReturnType<typeof createMetrics>
 
@@ -116,6 +111,25 @@ export function createMetrics({ version, runtime = false }: { version: string; r
       registers,
     }),
 
+    decisionsTotal: new Counter({
+      name: `${PREFIX}decisions_total`,
+      help: 'Decisions that changed, by policy and the new reason.',
+      labelNames: ['policy', 'reason'] as const,
+      registers,
+    }),
+    iopsKnown: new Gauge({
+      name: `${PREFIX}iops_known_volumes`,
+      help: 'Volumes with known IOPS among those that should have series: published, and older than the sampling window.',
+      labelNames: ['policy'] as const,
+      registers,
+    }),
+    iopsUnknown: new Gauge({
+      name: `${PREFIX}iops_unknown_volumes`,
+      help: 'Volumes with unknown IOPS among those that should have series, by policy and reason.',
+      labelNames: ['policy', 'reason'] as const,
+      registers,
+    }),
+
     prometheusSeconds: new Histogram({
       name: `${PREFIX}prometheus_query_duration_seconds`,
       help: 'Queries to Prometheus, by signal and outcome.',
@@ -170,21 +184,39 @@ export function createMetrics({ version, runtime = false }: { version: string; r
 }
 
 /** Shows what a sync of a policy decided; reasons and tiers it does not mention are 0. */
-export function recordPolicy(metrics: Metrics, { policy, volumesByTier, reasons }: PolicyNumbers): void {
-  const allReasons = { ...zeros(Object.keys(DECISION_REASONS)), ...reasons }
-  for (const [reason, volumes] of Object.entries(allReasons)) metrics.volumesByReason.set({ policy, reason }, volumes)
-  const allTiers = { ...zeros(TIERS), ...volumesByTier }
-  for (const [tier, volumes] of Object.entries(allTiers)) metrics.volumesByTier.set({ policy, tier }, volumes)
+export function recordPolicy(metrics: Metrics, { policy, volumesByTier, reasons, iops, changes }: PolicySummary): void {
+  for (const [reason, volumes] of Object.entries({ ...NO_REASONS, ...reasons })) {
+    metrics.volumesByReason.set({ policy, reason }, volumes)
+    metrics.decisionsTotal.inc({ policy, reason }, 0)
+  }
+  for (const [tier, volumes] of Object.entries({ ...NO_TIERS, ...volumesByTier })) {
+    metrics.volumesByTier.set({ policy, tier }, volumes)
+  }
+  for (const [reason, volumes] of Object.entries({ ...NO_UNKNOWN, ...iops.unknown })) {
+    metrics.iopsUnknown.set({ policy, reason }, volumes)
+  }
+  metrics.iopsKnown.set({ policy }, iops.known)
+  for (const { reason } of changes) metrics.decisionsTotal.inc({ policy, reason })
 }
 
-/** Takes a policy that is being deleted out of the metrics by policy. */
+/** Takes a policy out of the gauges by policy: another server answers for it. What was counted here stays. */
+export async function forgetNumbers(metrics: Metrics, policy: string): Promise<void> {
+  for (const gauge of [metrics.volumesByReason, metrics.volumesByTier, metrics.iopsKnown, metrics.iopsUnknown]) {
+    await removePolicy(gauge, policy)
+  }
+}
+
+/** Takes a policy that is being deleted out of everything by policy. */
 export async function forgetPolicy(metrics: Metrics, policy: string): Promise<void> {
-  for (const { labels } of (await metrics.volumesByReason.get()).values) {
-    if (labels.policy === policy) metrics.volumesByReason.remove(labels)
-  }
-  for (const { labels } of (await metrics.volumesByTier.get()).values) {
-    if (labels.policy === policy) metrics.volumesByTier.remove(labels)
-  }
+  await forgetNumbers(metrics, policy)
+  await removePolicy(metrics.decisionsTotal, policy)
+}
+
+async function removePolicy(metric: Gauge<'policy'> | Counter<'policy'>, policy: string): Promise<void> {
+  for (const { labels } of (await metric.get()).values) if (labels.policy === policy) metric.remove(labels)
 }
 
 const zeros = (names: readonly string[]) => Object.fromEntries(names.map((name) => [name, 0]))
+const NO_REASONS = zeros(Object.keys(DECISION_REASONS))
+const NO_TIERS = zeros(TIERS)
+const NO_UNKNOWN = zeros(IOPS_UNKNOWN)

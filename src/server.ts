@@ -21,7 +21,15 @@ import type { PolicySummary } from './decide/hook.js'
 import { type HookAccess, isAllowed, tlsOptions } from './hook-access.js'
 import { CALLER_GONE, type HookCalls, hookCalls, readBody, type SingleFlight, singleFlight } from './hook-call.js'
 import { ERROR_MESSAGE_LIMIT, HookError } from './hook-error.js'
-import { forgetPolicy, HOOKS, type HookName, type HookOutcome, type Metrics, recordPolicy } from './metrics.js'
+import {
+  forgetNumbers,
+  forgetPolicy,
+  HOOKS,
+  type HookName,
+  type HookOutcome,
+  type Metrics,
+  recordPolicy,
+} from './metrics.js'
 import type { PolicyHookName, PolicyHooks } from './policy-pool.js'
 
 /** A sync of 10,000 volumes is 50 to 75 MB. */
@@ -41,6 +49,11 @@ const TOPOLOGY_DEADLINE_MS = 13_000
 const POLICY_CALLS_LIMIT = 4
 /** Refused callers are logged this often, however often they call. */
 const REFUSED_LOG_MS = 60_000
+/**
+ * A policy is synced at least every 5 minutes. Where two servers run, it may be by the other one: what this one knows of
+ * it is shown no longer than this.
+ */
+const POLICY_SILENCE_MS = 11 * 60_000
 /** Lines logged between two turns of the event loop. */
 const LOG_BATCH = 50
 
@@ -107,7 +120,7 @@ export function buildHookServer(deps: HookServerDeps): FastifyInstance {
     // A path that cannot be read; no hook of ours sees it.
     frameworkErrors: (_error, { raw }, reply) => void (isAllowed(raw, access) ? notFound(reply) : unauthorized(reply)),
   }) as unknown as FastifyInstance
-  const { report, written } = policyReport(log, metrics)
+  const { report, written } = policyReport(log, metrics, clock)
   const policyCalls = hookCalls({ clock, deadlineMs: deps.policyDeadlineMs ?? POLICY_DEADLINE_MS })
   const topologyCalls = hookCalls({ clock, deadlineMs: deps.topologyDeadlineMs ?? TOPOLOGY_DEADLINE_MS })
 
@@ -267,15 +280,26 @@ function refuseWhileClosing(app: FastifyInstance): void {
 }
 
 /** Shows what a policy's hook decided: as metrics, and each change as one line of the log. */
-function policyReport(log: FastifyBaseLogger, metrics: Metrics): PolicyReport {
+function policyReport(log: FastifyBaseLogger, metrics: Metrics, clock: Clock): PolicyReport {
+  const expiries = new Map<string, () => void>()
   let written = Promise.resolve()
+  const next = (work: () => Promise<void>) => {
+    written = written.then(work)
+  }
   return {
     report: (hook, summary) => {
       const { policy, changes } = summary
-      if (hook === 'sync') recordPolicy(metrics, summary)
-      written = written
-        .then(() => (hook === 'finalize' ? forgetPolicy(metrics, policy) : undefined))
-        .then(() => logChanges(log, policy, changes))
+      expiries.get(policy)?.()
+      if (hook === 'finalize') {
+        next(() => forgetPolicy(metrics, policy))
+      } else {
+        recordPolicy(metrics, summary)
+        expiries.set(
+          policy,
+          clock.after(POLICY_SILENCE_MS, () => next(() => forgetNumbers(metrics, policy))),
+        )
+      }
+      next(() => logChanges(log, policy, changes))
     },
     written: () => written,
   }

@@ -14,12 +14,13 @@ import { createMetrics, HOOKS } from '../src/metrics.js'
 import { inlinePolicyHooks, type PolicyAnswer, workerPolicyHooks } from '../src/policy-pool.js'
 import { buildHookServer, type HookServerDeps } from '../src/server.js'
 import { customizeToWire, toWire, WireError } from '../src/wire.js'
+import { manualClock } from './manual-clock.js'
 
 const json = { 'content-type': 'application/json' }
 const answer: HookResponse = { status: { phase: 'Active' }, children: [], resyncAfterSeconds: 60 }
 const policyAnswer: PolicyAnswer = {
   body: new TextEncoder().encode(toWire(answer)),
-  summary: { policy: 'gold', volumesByTier: {}, reasons: {}, changes: [] },
+  summary: { policy: 'gold', volumesByTier: {}, reasons: {}, iops: { known: 0, unknown: {} }, changes: [] },
 }
 const parent = (uid: string) => JSON.stringify({ parent: { metadata: { uid } } })
 
@@ -369,9 +370,16 @@ t.test('what a policy decided is shown', async (t) => {
     tier: 'NVMe',
     message: 'm',
   }))
-  const summary = { policy: 'gold', volumesByTier: { NVMe: 3, Mixed: 1 }, reasons: { DryRun: 4 }, changes }
+  const summary = {
+    policy: 'gold',
+    volumesByTier: { NVMe: 3, Mixed: 1 },
+    reasons: { DryRun: 4 },
+    iops: { known: 3, unknown: { NoSeries: 2 } },
+    changes,
+  }
   const answered = async () => ({ ...policyAnswer, summary })
-  const { app, metrics, lines } = server(t, { policy: { sync: answered, finalize: answered } })
+  const { clock, pass } = manualClock()
+  const { app, metrics, lines } = server(t, { clock, policy: { sync: answered, finalize: answered } })
   const call = (hook: string) =>
     app.inject({ method: 'POST', url: `/hooks/storage-policy/${hook}`, headers: json, body: '{}' })
   await call('sync')
@@ -387,10 +395,33 @@ t.test('what a policy decided is shown', async (t) => {
   t.equal(await metric(metrics, 'storage_operator_volumes_by_tier{policy="gold",tier="NVMe"}'), 3)
   t.equal(await metric(metrics, 'storage_operator_volumes_by_tier{policy="gold",tier="SATA"}'), 0)
   t.equal(await metric(metrics, 'storage_operator_volumes_by_tier{policy="gold",tier="Mixed"}'), 1)
+  t.equal(await metric(metrics, 'storage_operator_iops_known_volumes{policy="gold"}'), 3)
+  t.equal(await metric(metrics, 'storage_operator_iops_unknown_volumes{policy="gold",reason="NoSeries"}'), 2)
+  t.equal(await metric(metrics, 'storage_operator_iops_unknown_volumes{policy="gold",reason="StaleSample"}'), 0)
+  const decisions = 'storage_operator_decisions_total{policy="gold",reason='
+  t.equal(await metric(metrics, `${decisions}"DryRun"}`), 250)
+  t.equal(await metric(metrics, `${decisions}"Held"}`), 0)
+
+  const ofPolicy = async () => (await metrics.registry.metrics()).split('\n').filter((line) => line.includes('"gold"'))
+  await pass(11 * 60_000 - 1)
+  await call('sync')
+  await pass(11 * 60_000 - 1)
+  await soon()
+  t.equal(await metric(metrics, `${byReason}"DryRun"}`), 4, 'synced every now and then')
+  await pass(1)
+  await soon()
+  t.ok(
+    (await ofPolicy()).every((line) => line.startsWith('storage_operator_decisions_total')),
+    'not synced here for long, so somewhere else: only what was counted is still shown',
+  )
+  t.equal(await metric(metrics, `${decisions}"DryRun"}`), 500)
+  await call('sync')
+  await soon()
+  t.equal(await metric(metrics, `${byReason}"DryRun"}`), 4, 'and back')
   await call('finalize')
   await soon()
-  t.equal(await metric(metrics, `${byReason}"DryRun"}`), undefined, 'a policy that is deleted is forgotten')
-  t.equal(await metric(metrics, 'storage_operator_volumes_by_tier{policy="gold",tier="NVMe"}'), undefined)
+  t.strictSame(await ofPolicy(), [], 'a policy that is deleted is forgotten')
+  await pass(60 * 60_000)
 })
 
 t.test('the wire guard', async (t) => {
@@ -471,7 +502,7 @@ t.test('policy hooks on the same thread', async (t) => {
 /** A worker that does what its request says, in place of deciding. */
 const WORKER = `
 import { threadId } from 'node:worker_threads'
-const summary = { policy: 'p', volumesByTier: {}, reasons: {}, changes: [] }
+const summary = { policy: 'p', volumesByTier: {}, reasons: {}, iops: { known: 0, unknown: {} }, changes: [] }
 const hoard = []
 export async function sync({ body, credentials }) {
   const request = JSON.parse(Buffer.from(body).toString('utf8'))

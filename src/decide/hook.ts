@@ -23,6 +23,8 @@ export interface PolicySummary {
   readonly policy: string
   readonly volumesByTier: Readonly<Record<string, number>>
   readonly reasons: Readonly<Record<string, number>>
+  /** Of the volumes that should have series: how many have IOPS that are known, and why the others have not. */
+  readonly iops: { readonly known: number; readonly unknown: Readonly<Record<string, number>> }
   /** Volumes whose decision differs from the one observed. */
   readonly changes: readonly {
     readonly volume: string
@@ -54,6 +56,7 @@ export async function runPolicyHook(
     policy: parent.metadata?.name ?? '',
     volumesByTier: {},
     reasons: {},
+    iops: { known: 0, unknown: {} },
     changes: [],
   }
   if (hook === 'finalize') {
@@ -136,16 +139,18 @@ async function measure(
 function summarize(
   policy: string,
   world: World,
-  { decisions }: ReturnType<typeof decide>,
+  { decisions, metrics }: ReturnType<typeof decide>,
   iopsOf: (pvName: string) => Iops,
 ): PolicySummary {
   const volumesByTier: Record<string, number> = { NVMe: 0, SATA: 0, Mixed: 0, Unknown: 0 }
   const reasons: Record<string, number> = {}
+  const unknown: Record<string, number> = {}
   const changes: PolicySummary['changes'][number][] = []
-  for (const { volume, tier, reason, message } of decisions) {
+  for (const { volume, tier, reason, message, unknownIops } of decisions) {
     const current = tierOf(volume.child?.status?.replicas ?? [], world.pools)
     volumesByTier[current] = (volumesByTier[current] ?? 0) + 1
     reasons[reason] = (reasons[reason] ?? 0) + 1
+    if (unknownIops !== undefined) unknown[unknownIops] = (unknown[unknownIops] ?? 0) + 1
     const before = volume.child?.spec.decision
     if (before?.reason === reason && before.tier === tier) continue
     const iops = iopsOf(`pvc-${volume.volumeID}`)
@@ -157,5 +162,5 @@ function summarize(
       ...(iops.kind === 'known' ? { iops: iops.iops } : {}),
     })
   }
-  return { policy, volumesByTier, reasons, changes }
+  return { policy, volumesByTier, reasons, iops: { known: metrics.expected - metrics.unknown, unknown }, changes }
 }

@@ -66,14 +66,17 @@ export type SignalAnswer =
     }
   | { readonly kind: 'failed' | 'partial'; readonly message: string }
 
-export type IopsUnknown =
-  | 'NoSeries'
-  | 'OneCounterMissing'
-  | 'TooFewSamples'
-  | 'StaleSample'
-  | 'NotANumber'
-  | 'PrometheusUnavailable'
-  | 'PartialAnswer'
+/** Why the IOPS of a volume are not known. */
+export const IOPS_UNKNOWN = [
+  'NoSeries',
+  'OneCounterMissing',
+  'TooFewSamples',
+  'StaleSample',
+  'NotANumber',
+  'PrometheusUnavailable',
+  'PartialAnswer',
+] as const
+export type IopsUnknown = (typeof IOPS_UNKNOWN)[number]
 
 export type Iops =
   | { readonly kind: 'known'; readonly readIops: number; readonly writeIops: number; readonly iops: number }

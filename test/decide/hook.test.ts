@@ -328,6 +328,7 @@ t.test('what a sync decided, for logs and metrics', async (t) => {
   t.equal(summary.policy, 'tiering')
   t.strictSame(summary.volumesByTier, { NVMe: 1, SATA: 4, Mixed: 0, Unknown: 0 })
   t.strictSame(summary.reasons, { Migrating: 1, BetweenWatermarks: 2, OnWantedTier: 1, NoSeries: 1 })
+  t.strictSame(summary.iops, { known: 4, unknown: { NoSeries: 1 } })
   t.strictSame(
     summary.changes,
     [
@@ -343,7 +344,13 @@ t.test('what a sync decided, for logs and metrics', async (t) => {
     ],
     'those whose decision is another than before',
   )
-  const empty = { policy: 'tiering', volumesByTier: {}, reasons: {}, changes: [] }
+  const empty = {
+    policy: 'tiering',
+    volumesByTier: {},
+    reasons: {},
+    iops: { known: 0, unknown: {} },
+    changes: [],
+  }
   t.strictSame((await run({ policy: { spec: { enabled: 'x' } }, volumes: [{ id: 'a' }] })).summary, empty)
 })
 
