@@ -1,5 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
-import { TIERS } from './api/names.js'
+import { DIRECTIONS, TIERS } from './api/names.js'
 import { DECISION_REASONS } from './api/reasons.js'
 import type { PolicySummary } from './decide/hook.js'
 import { IOPS_UNKNOWN } from './decide/iops.js'
@@ -70,6 +70,19 @@ export function createMetrics({ version, runtime = false }: { version: string; r
       labelNames: ['status'] as const,
       registers,
     }),
+    migrationSeconds: new Histogram({
+      name: `${PREFIX}migration_duration_seconds`,
+      help: 'Time from the journal of a migration to its end, by direction and status.',
+      labelNames: ['direction', 'status'] as const,
+      buckets: [60, 300, 900, 1800, 3600, 7200, 14_400, 28_800, 86_400],
+      registers,
+    }),
+    migrationBytes: new Counter({
+      name: `${PREFIX}migration_bytes_total`,
+      help: 'Bytes allocated by replicas that arrived where they were to go, when their migration ended, by direction.',
+      labelNames: ['direction'] as const,
+      registers,
+    }),
     activeMigrations: new Gauge({
       name: `${PREFIX}active_migrations`,
       help: 'Migrations that hold a slot now, in the whole cluster.',
@@ -83,6 +96,18 @@ export function createMetrics({ version, runtime = false }: { version: string; r
     fenceOpenSeconds: new Gauge({
       name: `${PREFIX}fence_open_seconds`,
       help: 'How long the fence around a change of placement has been open; 0 when it is closed.',
+      registers,
+    }),
+    fenceWaitSeconds: new Histogram({
+      name: `${PREFIX}fence_wait_seconds`,
+      help: 'How long moves waited for the fence, as far as this server saw them wait.',
+      buckets: [0.1, 1, 5, 15, 30, 60, 120, 300, 900, 3600],
+      registers,
+    }),
+    fenceHeldSeconds: new Histogram({
+      name: `${PREFIX}fence_held_seconds`,
+      help: 'How long the fence around a change of placement was open, when it was closed.',
+      buckets: [0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300],
       registers,
     }),
     readToWriteSeconds: new Histogram({
@@ -174,7 +199,11 @@ export function createMetrics({ version, runtime = false }: { version: string; r
   }
 
   metrics.buildInfo.set({ version }, 1)
-  for (const status of MIGRATION_RESULTS) metrics.migrationsTotal.inc({ status }, 0)
+  for (const status of MIGRATION_RESULTS) {
+    metrics.migrationsTotal.inc({ status }, 0)
+    for (const direction of DIRECTIONS) metrics.migrationSeconds.zero({ direction, status })
+  }
+  for (const direction of DIRECTIONS) metrics.migrationBytes.inc({ direction }, 0)
   for (const hook of HOOKS) {
     metrics.hooksInFlight.set({ hook }, 0)
     metrics.hookSeconds.zero({ hook })

@@ -1,3 +1,4 @@
+import type { MayastorVolume } from '../api/mayastor.js'
 import { LeaseError, type LeaseRecord, type LeaseStore, type StoredLease } from '../clients/leases.js'
 import { type MayastorClient, MayastorError } from '../clients/mayastor.js'
 import type { Clock } from '../clock.js'
@@ -46,8 +47,13 @@ export interface ActDeps {
 export interface Observer {
   /** A call was sent this long after the read it rests on. */
   sent(call: MayastorCall, secondsSinceRead: number, failure: MayastorError | undefined): void
-  /** A migration ended, and this process wrote it down. */
-  ended(journal: Journal): void
+  /** A migration ended, and this process wrote it down. `volume`: as it was read before. */
+  ended(journal: Journal, volume: MayastorVolume | undefined): void
+  /** A move waits for the fence; said again each time it looks. */
+  fenceAwaited(volume: string): void
+  fenceTaken(volume: string): void
+  /** `openedAt` in milliseconds since the epoch. */
+  fenceReleased(openedAt: number): void
 }
 
 /** What one drive is about; the rest is read. */
@@ -105,6 +111,7 @@ export async function act(
     const outcome = outcomeOf(situation)
     if (step.kind === 'rest') return outcome
     if (step.kind === 'wait') {
+      if (step.report.reason === 'WaitingForFence') deps.observer.fenceAwaited(situation.volumeID)
       await renew(deps, situation.journal, records.journal)
       return { ...outcome, report: step.report, seconds: step.seconds }
     }
@@ -240,19 +247,25 @@ async function write(
   switch (step.kind) {
     case 'note': {
       if ((await swapJournal(deps, step.journal, records.journal)) === 'conflict') return false
-      if (isActive(situation.journal) && !isActive(step.journal)) deps.observer.ended(step.journal)
+      if (isActive(situation.journal) && !isActive(step.journal)) {
+        deps.observer.ended(step.journal, situation.view.volume)
+      }
       return true
     }
     case 'takeFence':
     case 'intend':
-      return (await swap(deps, FENCE_NAME, encode(step.fence), records.fence)) !== 'conflict'
+      if ((await swap(deps, FENCE_NAME, encode(step.fence), records.fence)) === 'conflict') return false
+      if (step.kind === 'takeFence') deps.observer.fenceTaken(situation.volumeID)
+      return true
     case 'releaseFence':
       if (situation.fence.volume !== situation.volumeID) return false
       // Whoever is about to announce a call of this bracket loses that swap: nothing can come after the release.
       if (situation.journal !== undefined && isActive(situation.journal)) {
         if ((await swapJournal(deps, situation.journal, records.journal)) === 'conflict') return false
       }
-      return (await swap(deps, FENCE_NAME, encode({}), records.fence)) !== 'conflict'
+      if ((await swap(deps, FENCE_NAME, encode({}), records.fence)) === 'conflict') return false
+      if (situation.fence.openedAt !== undefined) deps.observer.fenceReleased(situation.fence.openedAt)
+      return true
   }
 }
 

@@ -12,12 +12,12 @@ import { conditions, type NewCondition } from '../decide/conditions.js'
 import { object } from '../decide/json.js'
 import type { PolicyOptions } from '../decide/policy.js'
 import { HookError } from '../hook-error.js'
-import type { Metrics } from '../metrics.js'
 import { spread } from '../spread.js'
-import { type ActDeps, type Assignment, act, type Observer } from './act.js'
+import { type ActDeps, type Assignment, act } from './act.js'
 import { isActive, type Journal } from './journal.js'
 import { type SharedListing, sharedListing } from './listing.js'
 import { type LoopDeps, type MoveLoop, moveLoop } from './loop.js'
+import { type ObserverMetrics, observer } from './observer.js'
 import type { View } from './preconditions.js'
 import { sightings } from './sightings.js'
 import { migrationStatus, type Observation, observation } from './status.js'
@@ -31,7 +31,7 @@ export interface TopologyDeps {
   readonly leases: LeaseStore | undefined
   readonly clock: Clock
   readonly log: BaseLogger
-  readonly metrics: LoopDeps['metrics'] & Pick<Metrics, 'migrationsTotal' | 'stepsTotal' | 'readToWriteSeconds'>
+  readonly metrics: LoopDeps['metrics'] & ObserverMetrics
   readonly options: PolicyOptions
   /** Names this process in the Leases, for people. Default: host and process id. */
   readonly identity?: string
@@ -90,7 +90,7 @@ export function topologyHooks(deps: TopologyDeps): TopologyHooks {
           clock,
           sightings: sightings(clock),
           identity: deps.identity ?? `${hostname()}-${process.pid}`,
-          observer: observer(log, metrics),
+          observer: observer({ clock, log, metrics }),
         }
 
   const answer = async (body: unknown, finalizing: boolean, signal: AbortSignal): Promise<HookResponse> => {
@@ -156,23 +156,6 @@ export function topologyHooks(deps: TopologyDeps): TopologyHooks {
       seconds: undefined,
       clean: true,
     }
-  }
-}
-
-function observer(
-  log: BaseLogger,
-  { migrationsTotal, stepsTotal, readToWriteSeconds }: TopologyDeps['metrics'],
-): Observer {
-  return {
-    sent: ({ op }, seconds, failure) => {
-      stepsTotal.inc({ step: op, outcome: failure?.failure ?? 'ok' })
-      readToWriteSeconds.observe(seconds)
-    },
-    ended: ({ volume, id, direction, replicasMoved, end }) => {
-      const phase = end?.phase ?? 'Failed'
-      migrationsTotal.inc({ status: phase === 'Completed' ? 'success' : phase === 'Aborted' ? 'aborted' : 'failed' })
-      log.info({ volume, id, direction, replicasMoved, ...end }, 'migration ended')
-    },
   }
 }
 

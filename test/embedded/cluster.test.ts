@@ -120,6 +120,15 @@ t.test('forty volumes, two policies, limits of 2: caps are kept and everything a
   }
   t.equal(w.checker.mostMoving, 2, 'the cluster’s limit was used, and never exceeded')
   t.match(w.policy()?.status.migrations, { active: 0, failed: 0, aborted: 0 })
+  const metrics = await w.c.metrics.registry.metrics()
+  const value = (series: string) => Number(new RegExp(`^storage_operator_${series} (.*)$`, 'm').exec(metrics)?.[1])
+  // The odd volumes, which go up, have 39 replicas, the others 41; of each half of 5 GiB is allocated.
+  t.equal(value('migration_bytes_total\\{direction="Promote"\\}'), 39 * 2.5 * GIB)
+  t.equal(value('migration_bytes_total\\{direction="Demote"\\}'), 41 * 2.5 * GIB)
+  t.equal(value('migration_duration_seconds_count\\{direction="Promote",status="success"\\}'), 20)
+  t.equal(value('fence_held_seconds_count'), value('fence_wait_seconds_count'), 'every fence taken was released')
+  t.ok(value('fence_held_seconds_count') >= 2 * 80, 'twice for every replica')
+  t.ok(value('fence_wait_seconds_sum') > 0, 'with two at a time, one waits now and then')
   w.checker.atRest(w.c.clock.now())
   w.safe(t)
 })

@@ -76,8 +76,15 @@ async function bed(setup: Setup = {}) {
     clusterLimit: 2,
     totals: { succeeded: 0, failed: 0, aborted: 0 },
   }
-  const observer = { sent: () => {}, ended: () => {} }
   const known = sightings(clock)
+  const nothing = () => {}
+  const observer = {
+    sent: nothing,
+    ended: nothing,
+    fenceAwaited: nothing,
+    fenceTaken: nothing,
+    fenceReleased: nothing,
+  }
   const drive = (changes: Partial<Assignment> = {}, store: LeaseStore = leases) =>
     act(
       { mayastor, leases: store, clock, identity: 'test', sightings: known, observer },
