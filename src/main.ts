@@ -2,7 +2,9 @@
 import { readFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { setTimeout } from 'node:timers/promises'
+import type { KubeConfig } from '@kubernetes/client-node'
 import { pino } from 'pino'
+import { announcer } from './announcer.js'
 import { discoverDiskPools, diskPoolVersion, kubeDiscovery } from './clients/diskpool-version.js'
 import { lazyKubeConfig } from './clients/kubernetes.js'
 import type { LeaseStore } from './clients/leases.js'
@@ -76,13 +78,7 @@ async function main(): Promise<void> {
     metrics.mayastorSeconds.observe({ method, outcome }, seconds)
     health.observe('mayastor', mayastorProblem(report))
   }
-  /** Undefined: no journal can be kept, so nothing is moved. */
-  const connectLeases = async (): Promise<LeaseStore | undefined> => {
-    const kube = await kubeConfig().catch((err: unknown) => {
-      log.warn({ err }, 'the kubeconfig cannot be used')
-      return undefined
-    })
-    if (kube === undefined) return undefined
+  const connectLeases = async (kube: KubeConfig): Promise<LeaseStore> => {
     const { kubernetesLeases } = await import('./clients/leases.js')
     const leases = await kubernetesLeases({ config: kube, namespace: config.namespace, clock })
     return observedLeases(leases, clock, (operation, seconds, error) => {
@@ -93,17 +89,21 @@ async function main(): Promise<void> {
 
   let topology: ReturnType<typeof loadTopology> | undefined
   const loadTopology = async () => {
-    const [{ topologyHooks }, { mayastorClient }] = await Promise.all([
+    const [{ topologyHooks }, { mayastorClient }, { kubernetesEvents }, kube] = await Promise.all([
       import('./step/drive.js'),
       import('./clients/mayastor.js'),
+      import('./clients/events.js'),
+      kubeConfig().catch((err: unknown) => {
+        log.warn({ err }, 'the kubeconfig cannot be used')
+        return undefined
+      }),
     ])
-    const mayastor = mayastorClient({
-      url: config.mayastorUrl,
-      credentials: credentials.mayastor,
-      clock,
-      onCall,
-    })
-    return topologyHooks({ mayastor, leases: await connectLeases(), clock, log, metrics, options })
+    const mayastor = mayastorClient({ url: config.mayastorUrl, credentials: credentials.mayastor, clock, onCall })
+    const events = kube && announcer({ writer: await kubernetesEvents({ config: kube, clock }), log, metrics })
+    // Without Leases no journal can be kept, so nothing is moved.
+    const leases = kube && (await connectLeases(kube))
+    const hooks = topologyHooks({ mayastor, leases, clock, log, metrics, options, ...(events && { events }) })
+    return { ...hooks, told: async () => events?.idle() }
   }
   const loadedTopology = () => {
     topology ??= loadTopology()
@@ -139,7 +139,7 @@ async function main(): Promise<void> {
     diskPools.stop()
     credentials.stop()
     await Promise.all([hooks.close(), topology?.then(({ loop }) => loop.stop())])
-    await policy.close()
+    await Promise.all([policy.close(), topology?.then(({ told }) => told())])
     await Promise.all([healthServer.close(), metricsServer.close()])
     log.info('stopped')
     process.exit(0)

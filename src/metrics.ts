@@ -1,6 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import { DIRECTIONS, TIERS } from './api/names.js'
-import { DECISION_REASONS } from './api/reasons.js'
+import { DECISION_REASONS, EVENT_REASONS } from './api/reasons.js'
 import type { PolicySummary } from './decide/hook.js'
 import { IOPS_UNKNOWN } from './decide/iops.js'
 
@@ -18,6 +18,9 @@ export type HookName = (typeof HOOKS)[number]
 /** How a hook call ended: 200; 4xx; 401; 429; 5xx; the caller went away first. */
 export const HOOK_OUTCOMES = ['success', 'bad_request', 'unauthorized', 'busy', 'error', 'aborted'] as const
 export type HookOutcome = (typeof HOOK_OUTCOMES)[number]
+
+/** How an Event ended: written; there already; refused; no answer; too many at once. */
+export const EVENT_OUTCOMES = ['created', 'exists', 'refused', 'failed', 'dropped'] as const
 
 /** What comes from files; the option of each is `--<name>-file`. */
 export const CREDENTIALS = [
@@ -177,6 +180,13 @@ export function createMetrics({ version, runtime = false }: { version: string; r
       registers,
     }),
 
+    eventsTotal: new Counter({
+      name: `${PREFIX}events_total`,
+      help: 'Kubernetes Events, by type, reason and outcome (created, exists, refused, failed, dropped).',
+      labelNames: ['type', 'reason', 'outcome'] as const,
+      registers,
+    }),
+
     credentialStale: new Gauge({
       name: `${PREFIX}credential_stale`,
       help: '1 while the newest files of a credential cannot be used and the ones before stay in use, by credential.',
@@ -202,6 +212,9 @@ export function createMetrics({ version, runtime = false }: { version: string; r
   for (const status of MIGRATION_RESULTS) {
     metrics.migrationsTotal.inc({ status }, 0)
     for (const direction of DIRECTIONS) metrics.migrationSeconds.zero({ direction, status })
+  }
+  for (const [reason, { type }] of Object.entries(EVENT_REASONS)) {
+    for (const outcome of EVENT_OUTCOMES) metrics.eventsTotal.inc({ type, reason, outcome }, 0)
   }
   for (const direction of DIRECTIONS) metrics.migrationBytes.inc({ direction }, 0)
   for (const hook of HOOKS) {

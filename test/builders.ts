@@ -212,7 +212,7 @@ export function topology({ id, replicas = ['sata-1', 'sata-2'], child }: VolumeS
   const spec: ReplicaTopologySpec = {
     volumeID: id,
     policy: 'tiering',
-    claimRef: { namespace: 'apps', name: `claim-${id}` },
+    claimRef: { namespace: 'apps', name: `claim-${id}`, uid: `uid-claim-${id}` },
     decision: { reason: 'BetweenWatermarks', message: 'IOPS between 500 and 5000 over 1h' },
     pools: [],
     ...child?.spec,
@@ -235,7 +235,15 @@ export function topology({ id, replicas = ['sata-1', 'sata-2'], child }: VolumeS
       labels: { 'controller-uid': 'uid-StoragePolicy-tiering' },
       annotations: { 'metacontroller.k8s.io/last-applied-configuration': JSON.stringify({ spec }) },
       finalizers: ['metacontroller.io/compositecontroller-replica-topology'],
-      ownerReferences: [{ apiVersion: API_VERSION, kind: 'StoragePolicy', name: 'tiering', controller: true }],
+      ownerReferences: [
+        {
+          apiVersion: API_VERSION,
+          kind: 'StoragePolicy',
+          name: 'tiering',
+          uid: 'uid-StoragePolicy-tiering',
+          controller: true,
+        },
+      ],
       ...child?.meta,
     },
     child?.status === null ? { spec } : { spec, status },

@@ -14,6 +14,15 @@ export interface ObjectMeta {
   readonly deletionTimestamp?: string
   readonly labels?: Readonly<Record<string, string>>
   readonly annotations?: Readonly<Record<string, string>>
+  readonly ownerReferences?: readonly OwnerReference[]
+}
+
+export interface OwnerReference {
+  readonly apiVersion: string
+  readonly kind: string
+  readonly name: string
+  readonly uid: string
+  readonly controller?: boolean
 }
 
 /** Any Kubernetes object, with only what every one of them has. */
@@ -23,4 +32,21 @@ export interface KubernetesObject {
   readonly metadata?: ObjectMeta
   readonly spec?: JsonObject
   readonly status?: JsonObject
+}
+
+/** An Event to be written: what `kubectl describe` shows below an object. */
+export interface NewEvent {
+  /** The object it is about; without a namespace it is cluster-scoped. Only with the uid does `describe` find it. */
+  readonly regarding: {
+    readonly apiVersion: string
+    readonly kind: string
+    readonly namespace?: string
+    readonly name: string
+    readonly uid?: string
+  }
+  readonly type: 'Normal' | 'Warning'
+  readonly reason: string
+  readonly message: string
+  /** What happened: of several events with the same key about the same object there is one. */
+  readonly key: string
 }

@@ -98,3 +98,14 @@ export const MIGRATION_REASONS = {
   JournalLost: 'The journal of the migration is gone; what it had begun is for a person to look at.',
 } as const
 export type MigrationReason = keyof typeof MIGRATION_REASONS | DecisionReason
+
+/** Kubernetes Events, on the StoragePolicy and on the claim: by reason, the type and when it is written. */
+export const EVENT_REASONS = {
+  MigrationStarted: { type: 'Normal', when: 'The migration has its slot and a journal.' },
+  MigrationCompleted: { type: 'Normal', when: 'Every listed replica is on its target pool, or the old one is kept.' },
+  MigrationAborted: { type: 'Warning', when: 'The migration was undone; the volume is on the replicas it had.' },
+  MigrationFailed: { type: 'Warning', when: 'The migration ended in another way than it was meant to.' },
+  MigrationHeld: { type: 'Warning', when: 'The migration waits for a person to decide.' },
+  LetGo: { type: 'Warning', when: 'A ReplicaTopology was let go before Mayastor was as it was found.' },
+} as const
+export type EventReason = keyof typeof EVENT_REASONS

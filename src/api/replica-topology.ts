@@ -44,7 +44,11 @@ export const ReplicaTopologySpec = Type.Object({
   volumeID: name('Uuid of the Mayastor volume.'),
   policy: name('The StoragePolicy that owns the volume.'),
   claimRef: Type.Optional(
-    Type.Object({ namespace: name('Namespace of the claim.'), name: name('Name of the claim.') }),
+    Type.Object({
+      namespace: name('Namespace of the claim.'),
+      name: name('Name of the claim.'),
+      uid: Type.Optional(name('Uid of the claim; Events about the claim carry it.')),
+    }),
   ),
   decision: Type.Object(
     {

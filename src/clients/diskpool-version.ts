@@ -1,6 +1,7 @@
-import type { KubeConfig, RequestContext } from '@kubernetes/client-node'
+import type { KubeConfig } from '@kubernetes/client-node'
 import { DEFAULT_DISKPOOL_API_VERSION, DISKPOOL_GROUP } from '../api/names.js'
 import type { Clock } from '../clock.js'
+import { withDeadline } from './kubernetes.js'
 
 /** Versions Mayastor has published, the preferred one first. */
 const KNOWN_VERSIONS = ['v1beta3', 'v1beta2', 'v1beta1', 'v1alpha1']
@@ -102,12 +103,7 @@ export function kubeDiscovery(kubeConfig: () => Promise<KubeConfig | undefined>)
     const config = await kubeConfig()
     if (config === undefined) throw new Error('no access to a Kubernetes API server is configured')
     const kubernetes = await import('@kubernetes/client-node')
-    const { httpApi } = kubernetes.createConfiguration()
-    const send = (request: RequestContext) => {
-      request.setSignal(AbortSignal.timeout(CALL_DEADLINE_MS))
-      return httpApi.send(request)
-    }
-    return { config, options: { httpApi: { send } }, kubernetes }
+    return { config, options: withDeadline(kubernetes, CALL_DEADLINE_MS), kubernetes }
   }
   return {
     async versions(group) {

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import type { KubeConfig } from '@kubernetes/client-node'
+import type { KubeConfig, RequestContext } from '@kubernetes/client-node'
 
 const SERVICE_ACCOUNT_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token'
 
@@ -20,6 +20,16 @@ export function lazyKubeConfig(
     })
     return loaded
   }
+}
+
+/** Options of a call through the library that give it up after `timeoutMs`, connecting included. */
+export function withDeadline(kubernetes: typeof import('@kubernetes/client-node'), timeoutMs: number) {
+  const { httpApi } = kubernetes.createConfiguration()
+  const send = (request: RequestContext) => {
+    request.setSignal(AbortSignal.timeout(timeoutMs))
+    return httpApi.send(request)
+  }
+  return { httpApi: { send } }
 }
 
 async function load(kubeconfigs: readonly string[], serviceAccountToken: string): Promise<KubeConfig | undefined> {

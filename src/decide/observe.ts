@@ -40,7 +40,7 @@ export interface Volume {
   /** Name of the persistent volume and of the child. */
   readonly name: string
   readonly volumeID: string
-  readonly claim: { readonly namespace: string; readonly name: string } | undefined
+  readonly claim: { readonly namespace: string; readonly name: string; readonly uid?: string } | undefined
   /** Milliseconds since the epoch; undefined when unknown. */
   readonly createdAt: number | undefined
   readonly heldByOwner: boolean
@@ -117,7 +117,8 @@ export function observe(request: HookRequest, policy: Policy): World {
     const ref = object(pv.spec['claimRef'])
     const namespace = text(ref?.['namespace'])
     const claimName = text(ref?.['name'])
-    const claim = namespace && claimName ? { namespace, name: claimName } : undefined
+    const uid = text(ref?.['uid'])
+    const claim = namespace && claimName ? { namespace, name: claimName, ...(uid && { uid }) } : undefined
     volumes.push({
       name,
       volumeID,

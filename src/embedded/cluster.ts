@@ -5,6 +5,7 @@ import { parse } from 'yaml'
 import { API_VERSION, DEFAULT_DISKPOOL_API_VERSION, HOLD_LABEL, MAYASTOR_CSI_DRIVER } from '../api/names.js'
 import type { StoragePolicySpec } from '../api/storage-policy.js'
 import { formatTime } from '../api/time.js'
+import { type EventWriter, eventObject } from '../clients/events.js'
 import { type LeaseStore, memoryLeases } from '../clients/leases.js'
 import type { PolicyOptions } from '../decide/policy.js'
 import { createMetrics, type Metrics } from '../metrics.js'
@@ -12,6 +13,7 @@ import { type Network, SimulatedClock } from './clock.js'
 import { type Edge, HookProcess } from './hook-process.js'
 import { CREATED_BY, DISKPOOL_OPERATOR, type MayastorOptions, SimulatedMayastor } from './mayastor/index.js'
 import {
+  ApiError,
   type CompositeController,
   Metacontroller,
   type MetacontrollerOptions,
@@ -31,6 +33,8 @@ const SCRAPE_MS = 30_000
 const POOL_STATUS_MS = 30_000
 /** Time that passes between two looks at a server that is being stopped. */
 const STOP_MS = 100
+/** Who writes Events. */
+const OPERATOR = 'smart-storage-operator'
 const ROOT = new URL('../../../', import.meta.url)
 export const GIB = 1024 ** 3
 
@@ -176,7 +180,7 @@ export class EmbeddedCluster {
     })
     const name = `pvc-${uuid}`
     const claim = { namespace: 'default', name: `data-${uuid}` }
-    this.store.seed({
+    const { metadata } = this.store.seed({
       apiVersion: 'v1',
       kind: 'PersistentVolumeClaim',
       metadata: { ...claim, ...(volume.heldByOwner ? { labels: { [HOLD_LABEL]: 'true' } } : {}) },
@@ -190,7 +194,7 @@ export class EmbeddedCluster {
         storageClassName: storageClass,
         capacity: { storage: String(sizeBytes) },
         csi: { driver: MAYASTOR_CSI_DRIVER, volumeHandle: uuid },
-        claimRef: { kind: 'PersistentVolumeClaim', ...claim },
+        claimRef: { kind: 'PersistentVolumeClaim', ...claim, uid: metadata.uid },
       },
     })
     this.#loads.set(uuid, volume.load)
@@ -285,6 +289,7 @@ export class EmbeddedCluster {
       prometheus: this.prometheus,
       prometheusUrl: this.#prometheusUrl,
       leases: this.leases,
+      events: this.#eventWriter(),
       metrics: this.metrics,
       log: this.#log,
       options: this.#options,
@@ -292,6 +297,20 @@ export class EmbeddedCluster {
     })
     this.#hookUrl = await process.start(this.#hookUrl === '' ? 0 : Number(new URL(this.#hookUrl).port))
     return process
+  }
+
+  #eventWriter(): EventWriter {
+    return {
+      write: async (event) => {
+        try {
+          this.store.create(eventObject(event, this.clock.now()), OPERATOR)
+          return { outcome: 'created' }
+        } catch (error) {
+          if (error instanceof ApiError && error.reason === 'AlreadyExists') return { outcome: 'exists' }
+          throw error
+        }
+      },
+    }
   }
 
   /** One scrape of every io-engine: counters grow by the load since the last one, and restart where a target moved. */

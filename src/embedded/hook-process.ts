@@ -1,6 +1,8 @@
 import type { FastifyInstance } from 'fastify'
 import type { BaseLogger } from 'pino'
+import { announcer } from '../announcer.js'
 import { DEFAULT_DISKPOOL_API_VERSION } from '../api/names.js'
+import type { EventWriter } from '../clients/events.js'
 import type { LeaseStore } from '../clients/leases.js'
 import { type MayastorClient, mayastorClient, type Transport } from '../clients/mayastor.js'
 import { type PrometheusClient, prometheusClient, readAnswer } from '../clients/prometheus.js'
@@ -41,6 +43,7 @@ export interface ProcessOptions {
   readonly prometheus: EmbeddedPrometheus
   readonly prometheusUrl: string
   readonly leases: LeaseStore
+  readonly events: EventWriter
   readonly metrics: Metrics
   readonly log: HookServerDeps['log'] & BaseLogger
   readonly options: PolicyOptions
@@ -63,7 +66,7 @@ export class HookProcess {
   #resume = () => {}
 
   constructor(options: ProcessOptions) {
-    const { name, clock, skewMs = 0, network, mayastorUrl, prometheusUrl, leases, metrics, log } = options
+    const { name, clock, skewMs = 0, network, mayastorUrl, prometheusUrl, leases, events, metrics, log } = options
     this.name = name
     this.#options = options
     this.#clock = new ProcessClock(clock, skewMs, () => this.#hold())
@@ -81,6 +84,7 @@ export class HookProcess {
       metrics,
       options: options.options,
       identity: name,
+      events: announcer({ writer: events, log, metrics, task: (work) => clock.task(work) }),
       task: (work) => clock.task(work),
     })
     const prometheus =

@@ -1,6 +1,7 @@
 import { hostname } from 'node:os'
 import type { BaseLogger } from 'pino'
-import type { JsonObject, KubernetesObject } from '../api/kubernetes.js'
+import type { Announcer } from '../announcer.js'
+import type { JsonObject, KubernetesObject, OwnerReference } from '../api/kubernetes.js'
 import type { HookResponse } from '../api/metacontroller.js'
 import { ABANDON_ANNOTATION, RELEASE_ANNOTATION } from '../api/names.js'
 import type { Migration, MigrationStatus, ReplicaTopologySpec, ReplicaTopologyStatus } from '../api/replica-topology.js'
@@ -22,6 +23,7 @@ import type { View } from './preconditions.js'
 import { sightings } from './sightings.js'
 import { migrationStatus, type Observation, observation } from './status.js'
 import type { Report } from './step.js'
+import { transitionEvents } from './transitions.js'
 
 /** The replica-topology hooks: observe one volume, take at most one step of its migration, report. */
 
@@ -35,6 +37,8 @@ export interface TopologyDeps {
   readonly options: PolicyOptions
   /** Names this process in the Leases, for people. Default: host and process id. */
   readonly identity?: string
+  /** Where transitions are told. Default: nowhere. */
+  readonly events?: Pick<Announcer, 'announce'>
   /** Runs what happens beside the hooks; simulated time has to know of it. Default: just runs it. */
   readonly task?: <T>(work: () => Promise<T>) => Promise<T>
 }
@@ -64,6 +68,7 @@ interface Request {
   readonly deletedAt: number | undefined
   readonly abandoned: boolean
   readonly release: string | undefined
+  readonly owners: readonly OwnerReference[]
 }
 
 /** What one sync found out. */
@@ -78,7 +83,7 @@ interface Found {
 }
 
 export function topologyHooks(deps: TopologyDeps): TopologyHooks {
-  const { leases, clock, log, metrics, options } = deps
+  const { leases, clock, log, metrics, options, events } = deps
   const task = deps.task ?? ((work) => work())
   const listing = sharedListing({ ...deps, task })
   const moving: ActDeps | undefined =
@@ -104,8 +109,12 @@ export function topologyHooks(deps: TopologyDeps): TopologyHooks {
       log.warn({ volume: request.spec.volumeID, cause: error.message }, 'the volume could not be observed')
       found = stale(request, error)
     }
+    const letGo = finalizing && !found.clean && letsGo(request, clock.now())
+    const { spec, status } = request
+    const before = status?.migration
+    events?.announce(transitionEvents({ topology: request, spec, before, after: found.migration, letGo }))
     const response = render(request, found, clock.now())
-    return finalizing ? { ...response, finalized: found.clean || letsGo(request, clock.now()) } : response
+    return finalizing ? { ...response, finalized: found.clean || letGo } : response
   }
 
   const step = async (moving: ActDeps, request: Request, finalizing: boolean, signal: AbortSignal): Promise<Found> => {
@@ -168,7 +177,7 @@ function readRequest(body: unknown): Request {
   if (typeof spec?.volumeID !== 'string' || spec.volumeID === '') {
     throw new HookError(400, 'the parent has no spec.volumeID')
   }
-  const { deletionTimestamp, annotations, uid = '' } = parent.metadata ?? {}
+  const { deletionTimestamp, annotations, uid = '', ownerReferences: owners = [] } = parent.metadata ?? {}
   return {
     name,
     uid,
@@ -177,6 +186,7 @@ function readRequest(body: unknown): Request {
     deletedAt: deletionTimestamp === undefined ? undefined : parseTime(deletionTimestamp),
     abandoned: annotations?.[ABANDON_ANNOTATION] === 'true',
     release: annotations?.[RELEASE_ANNOTATION],
+    owners,
   }
 }
 

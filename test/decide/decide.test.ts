@@ -713,7 +713,7 @@ t.test('a new migration, field by field', async (t) => {
   t.strictSame(full.spec('a'), {
     volumeID: 'a',
     policy: 'tiering',
-    claimRef: { namespace: 'apps', name: 'claim-a' },
+    claimRef: { namespace: 'apps', name: 'claim-a', uid: 'uid-claim-a' },
     decision: { tier: 'NVMe', reason: 'Migrating', message: 'migration a-1 to NVMe' },
     pools: [
       { pool: 'nvme-1', tier: 'NVMe' },

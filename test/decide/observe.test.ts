@@ -115,6 +115,11 @@ t.test('persistent volumes', async (t) => {
       wanted: { volumes: [], missing: [{ name: 'pvc-a' }], unreadable: [], problems: [] },
     },
     {
+      name: 'a claim without a uid',
+      setup: { volumes: [{ id: 'a', pv: { spec: { claimRef: { namespace: 'apps', name: 'claim-a' } } } }] },
+      wanted: { volumes: [{ claim: { namespace: 'apps', name: 'claim-a', uid: undefined } }] },
+    },
+    {
       name: 'no claim',
       setup: { volumes: [{ id: 'a', pv: { spec: { claimRef: null } } }] },
       wanted: { volumes: [{ claim: undefined, heldByOwner: false }] },

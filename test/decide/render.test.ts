@@ -103,7 +103,7 @@ t.test('children that stay although nothing can be decided', async (t) => {
     {
       volumeID: 'a',
       policy: 'tiering',
-      claimRef: { namespace: 'apps', name: 'claim-a' },
+      claimRef: { namespace: 'apps', name: 'claim-a', uid: 'uid-claim-a' },
       decision: { reason: 'BetweenWatermarks', message: 'IOPS between 500 and 5000 over 1h' },
       pools: [],
       migration: one,

@@ -22,7 +22,19 @@ interface Topology {
   readonly status: ReplicaTopologyStatus
 }
 interface Policy {
+  readonly metadata: { readonly uid: string }
   readonly status: StoragePolicyStatus
+}
+interface Event {
+  readonly involvedObject: {
+    readonly kind: string
+    readonly namespace?: string
+    readonly name: string
+    readonly uid?: string
+  }
+  readonly type: string
+  readonly reason: string
+  readonly message: string
 }
 
 const uuid = (index: number) => `00000000-0000-4000-8000-${String(index).padStart(12, '0')}`
@@ -51,6 +63,7 @@ async function world(
       c.store.get<Topology>({ apiVersion: API_VERSION, kind: 'ReplicaTopology', name: `pvc-${uuid(index)}` }),
     topologies: () => c.store.list(API_VERSION, 'ReplicaTopology') as unknown as Topology[],
     policy: (name = 'default') => c.store.get<Policy>({ apiVersion: API_VERSION, kind: 'StoragePolicy', name }),
+    events: () => c.store.list('v1', 'Event') as unknown as Event[],
     poolsOf: (index: number) =>
       [...(c.mayastor.truth.volumes.get(uuid(index))?.replicas ?? [])].map((replica) => replica.pool.id).sort(),
     phaseOf: (index: number) =>
@@ -69,9 +82,10 @@ async function world(
 
 type World = Awaited<ReturnType<typeof world>>
 
-/** Metacontroller's writes and those to Mayastor so far. */
+/** Writes so far: Metacontroller's, Events, and those to Mayastor. */
 const writes = ({ c }: World) =>
-  c.store.writes.filter(({ by }) => by.startsWith('metacontroller')).length + c.mayastor.writes.length
+  c.store.writes.filter(({ by }) => by.startsWith('metacontroller') || by === 'smart-storage-operator').length +
+  c.mayastor.writes.length
 
 /** One hot volume of two replicas on SATA, with a migration that is being rebuilt. */
 async function rebuilding(t: Test, options: ClusterOptions = {}) {
@@ -129,35 +143,75 @@ t.test('forty volumes, two policies, limits of 2: caps are kept and everything a
   t.equal(value('fence_held_seconds_count'), value('fence_wait_seconds_count'), 'every fence taken was released')
   t.ok(value('fence_held_seconds_count') >= 2 * 80, 'twice for every replica')
   t.ok(value('fence_wait_seconds_sum') > 0, 'with two at a time, one waits now and then')
+  const told = w.events().map(({ reason, involvedObject: { kind } }) => `${reason} ${kind}`)
+  for (const reason of ['MigrationStarted', 'MigrationCompleted']) {
+    for (const kind of ['StoragePolicy', 'PersistentVolumeClaim']) {
+      t.equal(told.filter((one) => one === `${reason} ${kind}`).length, 40, `${reason} once for each ${kind}`)
+    }
+  }
+  t.equal(told.length, 160, 'and nothing else')
   w.checker.atRest(w.c.clock.now())
   w.safe(t)
 })
 
-t.test('a settled cluster is left alone', async (t) => {
-  const w = await world(t, { network: 'loopback' })
-  let minute = 0
-  w.addVolume(1, { pools: ['sata-1', 'sata-2'], load: () => ({ read: 6000 + 500 * Math.sin(minute++), write: 300 }) })
-  w.addVolume(2, { pools: ['sata-3'], load: () => ({ read: 1000 + 100 * Math.sin(minute++), write: 200 }) })
-  w.addVolume(3, { pools: ['sata-4'], load: cold, heldByOwner: true })
-  w.addVolume(4, { pools: ['nvme-5', 'nvme-6'], load: cold, snapshots: 1 })
-  w.addVolume(5, { pools: ['nvme-5'], load: () => undefined })
-  w.addVolume(6, { pools: ['nvme-5'], load: cold, published: false })
-  w.c.addPolicy('default', policy)
-  await w.begin()
-  await w.c.run(30 * MINUTE)
-  t.strictSame(
-    w.poolsOf(1).map((pool) => pool.slice(0, 4)),
-    ['nvme', 'nvme'],
-  )
-  const before = writes(w)
-  const leases = await w.c.leases.list()
-  const calls = w.c.metacontroller.calls.length
-  await w.c.run(30 * MINUTE)
-  t.ok(w.c.metacontroller.calls.length > calls + 30, 'hooks were called')
-  t.equal(writes(w), before, 'and nothing was written')
-  t.strictSame(await w.c.leases.list(), leases)
-  w.safe(t)
-})
+t.test(
+  'a settled cluster, its IOPS and pools fluctuating by a tenth inside their bands: nothing is written',
+  async (t) => {
+    const w = await world(t)
+    const { c } = w
+    /** Another tenth up or down at every scrape and every report of a pool. */
+    const tenth = () => 1 + 0.1 * Math.sin(c.clock.now() / 7_000)
+    const around =
+      (read: number, write: number): VolumeOptions['load'] =>
+      () => ({ read: read * tenth(), write: write * tenth() })
+    w.addVolume(1, { pools: ['sata-1', 'sata-2'], load: around(6000, 300) })
+    w.addVolume(2, { pools: ['sata-3'], load: around(1000, 200) })
+    w.addVolume(3, { pools: ['sata-4'], load: around(10, 5), heldByOwner: true })
+    w.addVolume(4, { pools: ['nvme-5', 'nvme-6'], load: around(10, 5), snapshots: 1 })
+    w.addVolume(5, { pools: ['nvme-5'], load: () => undefined })
+    w.addVolume(6, { pools: ['nvme-5'], load: around(10, 5), published: false })
+    c.addPolicy('default', policy)
+    const pools = [...c.mayastor.truth.pools.values()] as { otherBytes: number }[]
+    const fluctuate = () => {
+      for (const pool of pools) pool.otherBytes = 100 * GIB * tenth()
+      c.clock.after(10_000, fluctuate)
+    }
+    fluctuate()
+    await w.begin()
+    await c.run(30 * MINUTE)
+    t.strictSame(
+      w.poolsOf(1).map((pool) => pool.slice(0, 4)),
+      ['nvme', 'nvme'],
+    )
+    const seen: string[] = []
+    for (const operation of ['create', 'replace', 'remove'] as const) {
+      const write = c.leases[operation] as (...given: never[]) => unknown
+      Object.assign(c.leases, {
+        [operation]: (...given: never[]) => {
+          seen.push(`Lease ${operation}`)
+          return write(...given)
+        },
+      })
+    }
+    const [kubernetes, mayastor, calls] = [
+      c.store.writes.length,
+      c.mayastor.writes.length,
+      c.metacontroller.calls.length,
+    ]
+    await c.run(10 * MINUTE)
+    for (const { by, verb, kind, name } of c.store.writes.slice(kubernetes)) seen.push(`${kind} ${name} ${verb} ${by}`)
+    const ofMayastor = seen.filter((write) => write.startsWith('DiskPool '))
+    t.ok(ofMayastor.length > 100, "pools did fluctuate, which Mayastor's own operator reports")
+    t.ok(c.metacontroller.calls.length > calls + 15, `hooks were called ${c.metacontroller.calls.length - calls} times`)
+    t.strictSame(
+      seen.filter((write) => !ofMayastor.includes(write)),
+      [],
+      'no write to Kubernetes: no child, no status, no Event, no Lease',
+    )
+    t.equal(c.mayastor.writes.length, mayastor, 'and none to Mayastor')
+    w.safe(t)
+  },
+)
 
 t.test('the same request at the same time gives the same bytes and no write', async (t) => {
   const w = await world(t, { network: 'loopback' })
@@ -245,9 +299,49 @@ t.test('a rebuild without progress is undone, and the old replica stays', async 
   t.strictSame(w.poolsOf(1), ['sata-1', 'sata-2'])
   t.match(w.topology(1)?.spec.decision, { reason: 'Cooldown', tier: 'NVMe' })
   t.equal(w.policy()?.status.migrations.aborted, 1)
+  const claim = { apiVersion: 'v1', kind: 'PersistentVolumeClaim', namespace: 'default', name: `data-${uuid(1)}` }
+  const { metadata } = w.c.store.get<{ metadata: { uid: string } }>(claim) ?? {}
+  const ended = w.events().filter(({ reason }) => reason === 'MigrationAborted')
+  t.match(
+    ended.map(({ involvedObject }) => involvedObject).sort((a, b) => (a.kind < b.kind ? -1 : 1)),
+    [
+      { ...claim, uid: metadata?.uid },
+      { kind: 'StoragePolicy', name: 'default', uid: w.policy()?.metadata.uid },
+    ],
+    'on both objects, with the uids that kubectl describe looks for',
+  )
+  t.match(ended[0], { type: 'Warning', message: /^migration \S+-1 of default\/data-\S+ to NVMe aborted: / })
   w.checker.atRest(w.c.clock.now())
   w.safe(t)
 })
+
+t.test(
+  'Mayastor refuses everything while a ReplicaTopology is deleted: after an hour it is let go, and said so',
+  async (t) => {
+    const w = await rebuilding(t, { mayastor: { rebuildBytesPerSecond: 1024 } })
+    w.c.mayastor.faults.onCall(() => ({ when: 'before', drop: true }))
+    w.c.store.delete({ apiVersion: API_VERSION, kind: 'StoragePolicy', name: 'default' })
+    await w.c.run(55 * MINUTE)
+    t.equal(w.topologies().length, 1)
+    t.strictSame(
+      w.events().filter(({ reason }) => reason === 'LetGo'),
+      [],
+    )
+    await w.c.run(10 * MINUTE)
+    t.strictSame(w.topologies(), [])
+    t.strictSame(
+      w
+        .events()
+        .filter(({ reason }) => reason === 'LetGo')
+        .map(({ involvedObject: { kind } }) => kind)
+        .sort(),
+      ['PersistentVolumeClaim', 'StoragePolicy'],
+    )
+    w.c.mayastor.faults.clear()
+    await w.c.run(60 * MINUTE)
+    t.strictSame(w.poolsOf(1), ['sata-1', 'sata-2'], 'and the loop cleans up when it can')
+  },
+)
 
 const cancels: Record<string, (w: World) => void> = {
   'the policy is disabled': (w) => edit(w, { enabled: false }),
