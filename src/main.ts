@@ -122,8 +122,8 @@ async function main(): Promise<void> {
       return customizePolicy(body, await diskPools.current())
     },
     topology: {
-      sync: async (body, signal) => (await loadedTopology()).sync(body, signal),
-      finalize: async (body, signal) => (await loadedTopology()).finalize(body, signal),
+      sync: async (...call) => (await loadedTopology()).sync(...call),
+      finalize: async (...call) => (await loadedTopology()).finalize(...call),
     },
   })
 

@@ -74,17 +74,21 @@ export interface HookServerDeps {
   readonly topologyDeadlineMs?: number
 }
 
-/** The hooks of replica-topology. Each rejects with HookError for bad input and settles soon after `signal` aborts. */
+/**
+ * The hooks of replica-topology. Each rejects with HookError for bad input and settles soon after `signal` aborts; `log`
+ * names the request.
+ */
 export interface TopologyHandlers {
-  sync(body: unknown, signal: AbortSignal): Promise<HookResponse>
-  finalize(body: unknown, signal: AbortSignal): Promise<HookResponse>
+  sync(body: unknown, signal: AbortSignal, log: FastifyBaseLogger): Promise<HookResponse>
+  finalize(body: unknown, signal: AbortSignal, log: FastifyBaseLogger): Promise<HookResponse>
 }
 
 /** Options of the plugins in hooks/. */
 export interface PolicyRoutes {
   readonly calls: HookCalls
   readonly policy: Pick<PolicyHooks, 'sync' | 'finalize'>
-  readonly report: (hook: PolicyHookName, summary: PolicySummary) => void
+  /** `log` names the request. */
+  readonly report: (hook: PolicyHookName, summary: PolicySummary, log: FastifyBaseLogger) => void
 }
 export interface CustomizeRoutes {
   readonly customize: HookServerDeps['customize']
@@ -120,7 +124,7 @@ export function buildHookServer(deps: HookServerDeps): FastifyInstance {
     // A path that cannot be read; no hook of ours sees it.
     frameworkErrors: (_error, { raw }, reply) => void (isAllowed(raw, access) ? notFound(reply) : unauthorized(reply)),
   }) as unknown as FastifyInstance
-  const { report, written } = policyReport(log, metrics, clock)
+  const { report, written } = policyReport(metrics, clock)
   const policyCalls = hookCalls({ clock, deadlineMs: deps.policyDeadlineMs ?? POLICY_DEADLINE_MS })
   const topologyCalls = hookCalls({ clock, deadlineMs: deps.topologyDeadlineMs ?? TOPOLOGY_DEADLINE_MS })
 
@@ -280,14 +284,14 @@ function refuseWhileClosing(app: FastifyInstance): void {
 }
 
 /** Shows what a policy's hook decided: as metrics, and each change as one line of the log. */
-function policyReport(log: FastifyBaseLogger, metrics: Metrics, clock: Clock): PolicyReport {
+function policyReport(metrics: Metrics, clock: Clock): PolicyReport {
   const expiries = new Map<string, () => void>()
   let written = Promise.resolve()
   const next = (work: () => Promise<void>) => {
     written = written.then(work)
   }
   return {
-    report: (hook, summary) => {
+    report: (hook, summary, log) => {
       const { policy, changes } = summary
       expiries.get(policy)?.()
       if (hook === 'finalize') {

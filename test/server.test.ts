@@ -424,6 +424,31 @@ t.test('what a policy decided is shown', async (t) => {
   await pass(60 * 60_000)
 })
 
+t.test('what a call is logged with names the request', async (t) => {
+  const changes = [{ volume: 'pv-1', reason: 'DryRun', message: 'm' }]
+  const summary = { ...policyAnswer.summary, changes }
+  const { app, lines } = server(t, {
+    policy: { sync: async () => ({ ...policyAnswer, summary }), finalize: async () => policyAnswer },
+    topology: {
+      sync: async (_body, _signal, log) => {
+        log.info('step')
+        return answer
+      },
+      finalize: async () => answer,
+    },
+  })
+  for (const hook of ['storage-policy/sync', 'replica-topology/sync', 'storage-policy/sync']) {
+    await app.inject({ method: 'POST', url: `/hooks/${hook}`, headers: json, body: parent('a') })
+  }
+  await soon()
+  const ids = (msg: string) => lines.filter((line) => line['msg'] === msg).map(({ reqId }) => reqId)
+  const [decided, , again] = ids('hook call ended')
+  t.match(decided, /^[0-9a-f-]{36}$/)
+  t.strictSame(ids('decision changed'), [decided, again], 'each decision')
+  t.strictSame(ids('step'), [ids('hook call ended')[1]], 'and each step')
+  t.equal(new Set(ids('hook call ended')).size, 3)
+})
+
 t.test('the wire guard', async (t) => {
   t.equal(toWire(answer), '{"status":{"phase":"Active"},"children":[],"resyncAfterSeconds":60}')
   t.equal(

@@ -7,7 +7,9 @@ import { toWire } from '../../src/wire.js'
 export const topologyFinalize: FastifyPluginAsync<TopologyRoutes> = async (app, { calls, flight, topology }) => {
   app.post('/hooks/replica-topology/finalize', async (request, reply) => {
     const uid = parentUid(request.body)
-    const answer = await calls.run(reply, (signal) => flight.run(uid, () => topology.finalize(request.body, signal)))
+    const answer = await calls.run(reply, (signal) =>
+      flight.run(uid, () => topology.finalize(request.body, signal, request.log)),
+    )
     return reply.type('application/json').send(toWire(answer))
   })
 }

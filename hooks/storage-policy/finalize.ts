@@ -6,7 +6,7 @@ export const policyFinalize: FastifyPluginAsync<PolicyRoutes> = async (app, { ca
   app.post('/hooks/storage-policy/finalize', async (request, reply) => {
     const bytes = request.body as ArrayBuffer
     const { body, summary } = await calls.run(reply, (signal) => policy.finalize(bytes, signal))
-    report('finalize', summary)
+    report('finalize', summary, request.log)
     return reply.type('application/json').send(body)
   })
 }

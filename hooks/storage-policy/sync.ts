@@ -6,7 +6,7 @@ export const policySync: FastifyPluginAsync<PolicyRoutes> = async (app, { calls,
   app.post('/hooks/storage-policy/sync', async (request, reply) => {
     const bytes = request.body as ArrayBuffer
     const { body, summary } = await calls.run(reply, (signal) => policy.sync(bytes, signal))
-    report('sync', summary)
+    report('sync', summary, request.log)
     return reply.type('application/json').send(body)
   })
 }

@@ -18,7 +18,7 @@ import { type ActDeps, type Assignment, act } from './act.js'
 import { isActive, type Journal } from './journal.js'
 import { type SharedListing, sharedListing } from './listing.js'
 import { type LoopDeps, type MoveLoop, moveLoop } from './loop.js'
-import { type ObserverMetrics, observer } from './observer.js'
+import { type CallLog, type ObserverMetrics, observers } from './observer.js'
 import type { View } from './preconditions.js'
 import { sightings } from './sightings.js'
 import { migrationStatus, type Observation, observation } from './status.js'
@@ -44,8 +44,9 @@ export interface TopologyDeps {
 }
 
 export interface TopologyHooks {
-  sync(body: unknown, signal: AbortSignal): Promise<HookResponse>
-  finalize(body: unknown, signal: AbortSignal): Promise<HookResponse>
+  /** `log`: where this call is logged. Default: where everything is. */
+  sync(body: unknown, signal: AbortSignal, log?: CallLog): Promise<HookResponse>
+  finalize(body: unknown, signal: AbortSignal, log?: CallLog): Promise<HookResponse>
   readonly loop: MoveLoop
 }
 
@@ -83,9 +84,10 @@ interface Found {
 }
 
 export function topologyHooks(deps: TopologyDeps): TopologyHooks {
-  const { leases, clock, log, metrics, options, events } = deps
+  const { leases, clock, metrics, options, events } = deps
   const task = deps.task ?? ((work) => work())
   const listing = sharedListing({ ...deps, task })
+  const observerFor = observers({ clock, metrics })
   const moving: ActDeps | undefined =
     leases === undefined
       ? undefined
@@ -95,15 +97,23 @@ export function topologyHooks(deps: TopologyDeps): TopologyHooks {
           clock,
           sightings: sightings(clock),
           identity: deps.identity ?? `${hostname()}-${process.pid}`,
-          observer: observer({ clock, log, metrics }),
+          observer: observerFor(deps.log),
         }
 
-  const answer = async (body: unknown, finalizing: boolean, signal: AbortSignal): Promise<HookResponse> => {
+  const answer = async (
+    body: unknown,
+    finalizing: boolean,
+    signal: AbortSignal,
+    log: CallLog = deps.log,
+  ): Promise<HookResponse> => {
     const request = readRequest(body)
     let found: Found
     try {
       const resting = !finalizing && (await isAtRest(request, listing))
-      found = moving === undefined || resting ? await observe(request) : await step(moving, request, finalizing, signal)
+      found =
+        moving === undefined || resting
+          ? await observe(request)
+          : await step({ ...moving, observer: observerFor(log) }, request, finalizing, signal, log)
     } catch (error) {
       if (!(error instanceof MayastorError || error instanceof LeaseError)) throw error
       log.warn({ volume: request.spec.volumeID, cause: error.message }, 'the volume could not be observed')
@@ -117,7 +127,13 @@ export function topologyHooks(deps: TopologyDeps): TopologyHooks {
     return finalizing ? { ...response, finalized: found.clean || letGo } : response
   }
 
-  const step = async (moving: ActDeps, request: Request, finalizing: boolean, signal: AbortSignal): Promise<Found> => {
+  const step = async (
+    moving: ActDeps,
+    request: Request,
+    finalizing: boolean,
+    signal: AbortSignal,
+    log: CallLog,
+  ): Promise<Found> => {
     const outcome = await act(moving, assignment(request, finalizing, options), BUDGET_MS, signal)
     const { view, journal, fence, report, seconds, failure } = outcome
     const { volumeID } = request.spec
@@ -143,9 +159,9 @@ export function topologyHooks(deps: TopologyDeps): TopologyHooks {
   }
 
   return {
-    sync: (body, signal) => answer(body, false, signal),
-    finalize: (body, signal) => answer(body, true, signal),
-    loop: moveLoop({ act: moving, clock, log, metrics, options, task }),
+    sync: (body, signal, log) => answer(body, false, signal, log),
+    finalize: (body, signal, log) => answer(body, true, signal, log),
+    loop: moveLoop({ act: moving, clock, log: deps.log, metrics, options, task }),
   }
 
   async function observe(request: Request): Promise<Found> {
@@ -342,7 +358,7 @@ function render({ uid, status: previous }: Request, found: Found, now: number): 
   }
 }
 
-function logStep(log: BaseLogger, request: Request, journal: Journal | undefined, report: Report | undefined): void {
+function logStep(log: CallLog, request: Request, journal: Journal | undefined, report: Report | undefined): void {
   const before = request.status?.migration
   if (report === undefined || (before?.phase === report.phase && before.reason === report.reason)) return
   const { volumeID: volume } = request.spec

@@ -5,6 +5,9 @@ import type { Observer } from './act.js'
 
 /** Shows what this process did, as metrics and in the log. */
 
+/** The log of one hook call, or of the whole process. */
+export type CallLog = Pick<BaseLogger, 'info' | 'warn'>
+
 export type ObserverMetrics = Pick<
   Metrics,
   | 'migrationsTotal'
@@ -18,21 +21,21 @@ export type ObserverMetrics = Pick<
 
 export interface ObserverDeps {
   readonly clock: Clock
-  readonly log: BaseLogger
   readonly metrics: ObserverMetrics
 }
 
 /** A move that waits looks every few seconds: after this much silence, what it waited before is another story. */
 const WAIT_SILENCE_MS = 60_000
 
-export function observer({ clock, log, metrics }: ObserverDeps): Observer {
+/** An observer for each log: they differ in the request they name, and share what was seen. */
+export function observers({ clock, metrics }: ObserverDeps): (log: CallLog) => Observer {
   /** By volume; milliseconds of the monotonic clock. */
   const waits = new Map<string, { readonly since: number; readonly seen: number }>()
   const waitOf = (volume: string) => {
     const wait = waits.get(volume)
     return wait !== undefined && clock.monotonic() - wait.seen <= WAIT_SILENCE_MS ? wait : undefined
   }
-  return {
+  return (log) => ({
     sent: ({ op }, seconds, failure) => {
       metrics.stepsTotal.inc({ step: op, outcome: failure?.failure ?? 'ok' })
       metrics.readToWriteSeconds.observe(seconds)
@@ -56,5 +59,5 @@ export function observer({ clock, log, metrics }: ObserverDeps): Observer {
       waits.delete(volume)
     },
     fenceReleased: (openedAt) => metrics.fenceHeldSeconds.observe(Math.max(0, clock.now() - openedAt) / 1000),
-  }
+  })
 }

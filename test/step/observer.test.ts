@@ -2,14 +2,14 @@ import { pino } from 'pino'
 import t from 'tap'
 import { createMetrics } from '../../src/metrics.js'
 import type { Journal } from '../../src/step/journal.js'
-import { observer } from '../../src/step/observer.js'
+import { observers } from '../../src/step/observer.js'
 import { manualClock } from '../manual-clock.js'
 import { journal, volume } from './builders.js'
 
 function observed() {
   const { clock, pass } = manualClock()
   const metrics = createMetrics({ version: '0' })
-  const told = observer({ clock, log: pino({ level: 'silent' }), metrics })
+  const told = observers({ clock, metrics })(pino({ level: 'silent' }))
   /** Value of a series, by its name without the prefix. */
   const value = async (series: string) => {
     const lines = (await metrics.registry.metrics()).split('\n')
