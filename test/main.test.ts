@@ -1,11 +1,22 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createServer, type Server } from 'node:http'
+import {
+  createServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from 'node:http'
+import { createServer as createTls } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { Agent, request } from 'undici'
+import { SimulatedClock } from '../src/embedded/clock.js'
+import { ObjectStore } from '../src/embedded/metacontroller/index.js'
+import { apiServer } from './api-server.js'
+import { policyRequest, topology } from './builders.js'
 import { type Authority, authority, type Leaf } from './pki.js'
 import { SecretVolume } from './secret-volume.js'
 
@@ -234,6 +245,106 @@ t.test('hooks behind TLS, a client certificate and a token, all replaced while r
   child.kill('SIGTERM')
   t.equal(await exited(), 0)
   t.notMatch(JSON.stringify(lines), /-secret|PRIVATE/, 'no secret in the log, not even at trace')
+})
+
+/** A server that answers every request with `body`, over TLS where it is given a certificate. */
+async function standIn(t: Test, body: string, tls?: Leaf, status = 200) {
+  const seen: { path: string; headers: IncomingHttpHeaders }[] = []
+  const handler = (request: IncomingMessage, response: ServerResponse) => {
+    seen.push({ path: request.url ?? '', headers: request.headers })
+    request.resume()
+    response.writeHead(status, json).end(body)
+  }
+  const server = tls === undefined ? createServer(handler) : createTls({ cert: tls.certificate, key: tls.key }, handler)
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  const { port } = server.address() as AddressInfo
+  return { seen, url: `http${tls === undefined ? '' : 's'}://127.0.0.1:${port}` }
+}
+
+t.test('a cluster with TLS, tokens, prefixes and namespaces of its own', async (t) => {
+  const ca = await authority()
+  const diskPools = { apiVersion: 'openebs.io/v1beta2', kind: 'DiskPool', resource: 'diskpools', namespaced: true }
+  const store = new ObjectStore({ clock: new SimulatedClock(0), resources: [diskPools] })
+  const api = await apiServer(t, { store, token: 'kube-secret' })
+  const prometheus = await standIn(
+    t,
+    '{"status":"success","data":{"resultType":"vector","result":[]}}',
+    await ca.issue(),
+  )
+  const mayastor = await standIn(t, '{"kind":"Unauthorized","details":"no","message":"no"}', await ca.issue(), 401)
+  const dir = t.testdir({
+    kubeconfig: api.kubeconfig(),
+    ca: ca.certificate,
+    'prometheus-token': 'prometheus-secret\n',
+    'mayastor-token': 'mayastor-secret',
+    'hook-token': 'hook-secret',
+  })
+  const { url, lines, child, exited } = await operator(
+    t,
+    [
+      '--namespace=storage',
+      `--prometheus-url=${prometheus.url}/prometheus`,
+      `--prometheus-ca-file=${dir}/ca`,
+      `--prometheus-token-file=${dir}/prometheus-token`,
+      '--prometheus-header=X-Scope-OrgID: tenant-secret',
+      `--mayastor-url=${mayastor.url}/mayastor`,
+      `--mayastor-ca-file=${dir}/ca`,
+      `--mayastor-token-file=${dir}/mayastor-token`,
+      `--hook-token-file=${dir}/hook-token`,
+      '--log-level=trace',
+    ],
+    { KUBECONFIG: `${dir}/kubeconfig` },
+  )
+  const call = async (hook: string, body: object) => {
+    const headers = { ...json, authorization: 'Bearer hook-secret' }
+    const response = await fetch(url('hooks', `/hooks/${hook}`), {
+      method: 'POST',
+      headers,
+      body: JSON.stringify(body),
+    })
+    return { status: response.status, answer: (await response.json()) as Record<string, unknown> }
+  }
+  while (!lines.some(({ msg }) => msg === 'looked for the DiskPool resource')) await pause()
+  const customized = await call('storage-policy/customize', { parent: { metadata: { name: 'gold', uid: 'u' } } })
+  t.match(customized.answer['relatedResources'], [{}, {}, {}, { apiVersion: 'openebs.io/v1beta2' }])
+
+  const decided = await call('storage-policy/sync', policyRequest({ volumes: [{ id: 'v' }] }))
+  t.equal(decided.status, 200)
+  t.equal(prometheus.seen.length, 8)
+  t.match(prometheus.seen[0], {
+    path: /^\/prometheus\/api\/v1\/query/,
+    headers: { authorization: 'Bearer prometheus-secret', 'x-scope-orgid': 'tenant-secret' },
+  })
+
+  const stepped = await call('replica-topology/sync', { parent: topology({ id: 'v' }) })
+  t.match(stepped.answer['status'], { conditions: [{ reason: 'MayastorUnavailable' }] })
+  t.match(mayastor.seen[0], { path: /^\/mayastor\/v0\//, headers: { authorization: 'Bearer mayastor-secret' } })
+  t.strictSame(
+    [...new Set(api.requests.filter(({ resource }) => resource === 'leases').map((r) => r.namespace))],
+    ['storage'],
+  )
+
+  const { status, dependencies } = (await (await fetch(url('health', '/readyz'))).json()) as Record<string, object>
+  t.match(
+    { status, dependencies },
+    {
+      status: 'ready',
+      dependencies: {
+        prometheus: { reachable: true },
+        mayastor: { reachable: false, why: 'HTTP 401', since: /Z$/ },
+        kubernetes: { reachable: true },
+      },
+    },
+  )
+  child.kill('SIGTERM')
+  t.equal(await exited(), 0)
+  t.ok(lines.length > 10)
+  t.notMatch(JSON.stringify(lines), /-secret/, 'no secret in the log, not even at trace')
 })
 
 const pause = () => new Promise((resolve) => setTimeout(resolve, 20))
