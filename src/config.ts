@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
-import { delimiter, join } from 'node:path'
 import { Command, CommanderError, Option } from 'commander'
 import { DEFAULT_DISKPOOL_API_VERSION, NAMESPACE } from './api/names.js'
+import { kubeconfigPaths } from './clients/kubernetes.js'
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error'] as const
 export type LogLevel = (typeof LOG_LEVELS)[number]
@@ -269,7 +269,7 @@ export function parseConfig(
     // What has a default is always there.
     ...(rest as Omit<Config, 'namespace' | 'kubeconfigs'>),
     namespace: namespace ?? podNamespace() ?? nonEmpty(env['POD_NAMESPACE']) ?? NAMESPACE,
-    kubeconfigs: kubeconfigs(env),
+    kubeconfigs: kubeconfigPaths(env),
   }
   const problem = inconsistency(config)
   if (problem !== undefined) throw new ConfigExit(2, `error: ${problem}`)
@@ -309,6 +309,10 @@ function parseFlags(argv: readonly string[], version: string): Record<string, st
     .version(version, '--version', 'print the version')
     .helpOption('--help', 'print this text')
     .addHelpText('after', '\nEach option is also an environment variable: the same name in capitals, DRY_RUN=true.')
+    .addHelpText(
+      'after',
+      '\nsmart-storage-operator explain [claim or volume]: why a volume is where it is; see explain --help.',
+    )
     .configureHelp({ helpWidth: 120 })
     .configureOutput({
       writeOut: (text) => {
@@ -369,13 +373,6 @@ function readPodNamespace(): string | undefined {
   } catch {
     return undefined
   }
-}
-
-function kubeconfigs(env: NodeJS.ProcessEnv): string[] {
-  const listed = nonEmpty(env['KUBECONFIG'])
-  if (listed !== undefined) return listed.split(delimiter).filter((path) => path !== '')
-  const home = nonEmpty(env['HOME'])
-  return home === undefined ? [] : [join(home, '.kube', 'config')]
 }
 
 function url(text: string): string {

@@ -233,8 +233,16 @@ async function listening<T>(option: string, address: Address, listen: (at: Addre
   }
 }
 
+async function explain(): Promise<void> {
+  const [{ runExplain }, { processIo }] = await Promise.all([
+    import('./explain/command.js'),
+    import('./explain/process-io.js'),
+  ])
+  process.exitCode = await runExplain('smart-storage-operator explain', process.argv.slice(3), processIo())
+}
+
 try {
-  await main()
+  await (process.argv[2] === 'explain' ? explain() : main())
 } catch (error) {
   const known = error instanceof ConfigExit || error instanceof ListenError
   const text = known ? error.message : ((error as Error).stack ?? error)

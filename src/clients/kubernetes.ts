@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
 import type { KubeConfig, RequestContext } from '@kubernetes/client-node'
 
 const SERVICE_ACCOUNT_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token'
@@ -14,7 +15,7 @@ export function lazyKubeConfig(
 ): () => Promise<KubeConfig | undefined> {
   let loaded: Promise<KubeConfig | undefined> | undefined
   return () => {
-    loaded ??= load(kubeconfigs, serviceAccountToken).catch((error: unknown) => {
+    loaded ??= loadKubeConfig(kubeconfigs, serviceAccountToken).catch((error: unknown) => {
       loaded = undefined
       throw error
     })
@@ -32,7 +33,18 @@ export function withDeadline(kubernetes: typeof import('@kubernetes/client-node'
   return { httpApi: { send } }
 }
 
-async function load(kubeconfigs: readonly string[], serviceAccountToken: string): Promise<KubeConfig | undefined> {
+/** Kubeconfig files to look for, from KUBECONFIG or the home directory, as kubectl does. */
+export function kubeconfigPaths(env: NodeJS.ProcessEnv): string[] {
+  const { KUBECONFIG: listed = '', HOME: home = '' } = env
+  if (listed.trim() !== '') return listed.split(delimiter).filter((path) => path !== '')
+  return home.trim() === '' ? [] : [join(home, '.kube', 'config')]
+}
+
+/** As `lazyKubeConfig`, at once and anew. */
+export async function loadKubeConfig(
+  kubeconfigs: readonly string[],
+  serviceAccountToken: string = SERVICE_ACCOUNT_TOKEN,
+): Promise<KubeConfig | undefined> {
   const [first, ...others] = kubeconfigs.filter((path) => existsSync(path))
   if (first === undefined && !existsSync(serviceAccountToken)) return undefined
   const { KubeConfig } = await import('@kubernetes/client-node')

@@ -6,7 +6,7 @@ import { Command, InvalidArgumentError } from 'commander'
 import { API_VERSION, DEFAULT_DISKPOOL_API_VERSION, type Direction } from '../api/names.js'
 import type { MigrationStatus, ReplicaTopologySpec, ReplicaTopologyStatus } from '../api/replica-topology.js'
 import type { StoragePolicyStatus } from '../api/storage-policy.js'
-import { parseArguments, Usage } from './arguments.js'
+import { parseArguments, Usage } from '../arguments.js'
 import { Checker, type CheckerLimits } from './checker.js'
 import { EmbeddedCluster } from './cluster.js'
 import {

@@ -8,7 +8,7 @@ import pretty from 'pino-pretty'
 import { Agent, request } from 'undici'
 import { ZONE_LABEL } from '../api/names.js'
 import { formatTime } from '../api/time.js'
-import { parseArguments, Usage } from './arguments.js'
+import { parseArguments, Usage } from '../arguments.js'
 import { EmbeddedCluster, GIB, type Load, type VolumeOptions } from './cluster.js'
 import { OUTAGES } from './prometheus/server.js'
 
