@@ -9,8 +9,8 @@ const RESOURCE = 'diskpools'
 /** Customize is called from inside Metacontroller's informers, with a timeout of 3 s. */
 const FIRST_ANSWER_MS = 2_000
 const CALL_DEADLINE_MS = 5_000
-const RECHECK_MISSING_MS = 60_000
-const RECHECK_FOUND_MS = 600_000
+/** Mayastor may be installed, upgraded or removed at any time; Metacontroller keeps an answer for 20 minutes. */
+const RECHECK_MS = 30_000
 
 /** An apiVersion such as `openebs.io/v1beta3`; `absent`: the API server answered, the CRD is not there. */
 export type DiskPoolDiscovery = string | 'absent' | 'unreachable'
@@ -48,7 +48,7 @@ export interface DiskPoolVersion {
   stop(): void
 }
 
-/** Keeps asking: every minute until the version is known, then every ten, because Mayastor's upgrades change it. */
+/** Keeps asking: Mayastor may come, go, or be upgraded. */
 export function diskPoolVersion(deps: {
   /** Configured version: nothing is asked. */
   fixed: string | undefined
@@ -75,8 +75,7 @@ export function diskPoolVersion(deps: {
     // An API server that is away for a moment does not change what it serves.
     if (!(found && result === 'unreachable')) last = result
     announce()
-    const again = isVersion(result) ? RECHECK_FOUND_MS : RECHECK_MISSING_MS
-    cancel = clock.after(again, () => void check())
+    cancel = clock.after(RECHECK_MS, () => void check())
   }
 
   return {

@@ -90,10 +90,15 @@ export async function runPolicyHook(
   }
 }
 
-/** The related objects of every policy: PVs, policies, labelled claims, and DiskPools where their version is known. */
+/**
+ * The related objects of every policy: PVs, policies, labelled claims, and DiskPools where their version is known. One
+ * that is being deleted needs none, and nothing that is missing in the cluster can then keep it from going: Metacontroller
+ * asks for related objects before it finalizes, and fails where it does not find their kind.
+ */
 export function customizePolicy(body: unknown, diskPoolApiVersion: string | undefined): CustomizeResponse {
   const parent = object(object(body)?.['parent'])
   if (parent === undefined) throw new HookError(400, 'the request has no parent')
+  if (object(parent['metadata'])?.['deletionTimestamp'] !== undefined) return { relatedResources: [] }
   const relatedResources: RelatedRule[] = [
     { apiVersion: 'v1', resource: 'persistentvolumes' },
     {

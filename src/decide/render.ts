@@ -61,7 +61,7 @@ export function render(
     reason,
   }))
   const passing = decisions.some(({ holds, reason }) => holds.length > 0 || reason === 'YoungerThanWindow')
-  const busy = active > 0 || passing || metrics.unknown > 0 || kept.length > 0
+  const busy = active > 0 || passing || metrics.unknown > 0 || kept.length > 0 || world.pools === undefined
   return {
     status: policyStatus(parent, policyPhase(policy, all), volumes, all, wanted, now, trip),
     children,

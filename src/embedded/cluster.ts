@@ -5,6 +5,12 @@ import { parse } from 'yaml'
 import { API_VERSION, DEFAULT_DISKPOOL_API_VERSION, HOLD_LABEL, MAYASTOR_CSI_DRIVER } from '../api/names.js'
 import type { StoragePolicySpec } from '../api/storage-policy.js'
 import { formatTime } from '../api/time.js'
+import {
+  type Discovery,
+  type DiskPoolVersion,
+  discoverDiskPools,
+  diskPoolVersion,
+} from '../clients/diskpool-version.js'
 import { type EventWriter, eventObject } from '../clients/events.js'
 import { type LeaseStore, memoryLeases } from '../clients/leases.js'
 import type { PolicyOptions } from '../decide/policy.js'
@@ -80,6 +86,10 @@ export interface ClusterOptions {
   readonly options?: Partial<PolicyOptions>
   readonly mayastor?: Partial<Omit<MayastorOptions, 'clock'>>
   readonly staleness?: MetacontrollerOptions['staleness']
+  /** Version of the DiskPool resources that `addPool` makes. Default: that of current Mayastor. */
+  readonly diskPoolApiVersion?: string
+  /** Where they are. Default `openebs`. */
+  readonly diskPoolNamespace?: string
   /** Default: silent. */
   readonly log?: Logger
   /** Default: loopback. */
@@ -103,6 +113,8 @@ export class EmbeddedCluster {
   readonly #counters = new Map<string, { node: string; read: number; write: number }>()
   readonly #network: Network
   readonly #edge: Edge | undefined
+  readonly #diskPools: { apiVersion: string; namespace: string }
+  readonly #diskPoolVersion: DiskPoolVersion
   #options: PolicyOptions
   #metacontroller: Metacontroller | undefined
   #process: HookProcess | undefined
@@ -133,6 +145,15 @@ export class EmbeddedCluster {
     this.prometheus = new EmbeddedPrometheus({ clock: this.clock })
     this.#log = cluster.log ?? pino({ level: 'silent' })
     this.#staleness = cluster.staleness
+    this.#diskPools = {
+      apiVersion: cluster.diskPoolApiVersion ?? DEFAULT_DISKPOOL_API_VERSION,
+      namespace: cluster.diskPoolNamespace ?? 'openebs',
+    }
+    this.#diskPoolVersion = diskPoolVersion({
+      fixed: undefined,
+      discover: () => discoverDiskPools(this.#discovery()),
+      clock: this.clock,
+    })
   }
 
   get hookUrl(): string {
@@ -150,10 +171,29 @@ export class EmbeddedCluster {
 
   addPool({ name, node, capacityBytes, labels }: PoolOptions): void {
     this.mayastor.addPool({ id: name, node, capacityBytes, labels })
+    this.#seedDiskPool(name, node, labels)
+  }
+
+  /** Deletes the CRD of the DiskPools, and so the DiskPools, as uninstalling Mayastor does; its data stays. */
+  removeDiskPools(): void {
+    this.store.uninstall(this.#diskPools.apiVersion, 'diskpools')
+  }
+
+  /** Serves the DiskPools that Mayastor has as `apiVersion`, and no other. */
+  serveDiskPools(apiVersion: string): void {
+    this.removeDiskPools()
+    this.#diskPools.apiVersion = apiVersion
+    for (const { id, node, labels } of this.mayastor.truth.pools.values()) {
+      this.#seedDiskPool(id, node.id, Object.fromEntries(labels))
+    }
+  }
+
+  #seedDiskPool(name: string, node: string, labels: Readonly<Record<string, string>>): void {
+    const { apiVersion, namespace } = this.#diskPools
     this.store.seed({
-      apiVersion: DEFAULT_DISKPOOL_API_VERSION,
+      apiVersion,
       kind: 'DiskPool',
-      metadata: { name, namespace: 'openebs' },
+      metadata: { name, namespace },
       spec: { node, disks: [`/dev/${name}`], topology: { labelled: labels } },
     })
   }
@@ -221,6 +261,7 @@ export class EmbeddedCluster {
     }
     this.#scrape()
     this.#reportPools()
+    this.#diskPoolVersion.start()
     await this.startServer()
     await this.run(historyMs)
   }
@@ -290,6 +331,7 @@ export class EmbeddedCluster {
       prometheusUrl: this.#prometheusUrl,
       leases: this.leases,
       events: this.#eventWriter(),
+      diskPools: this.#diskPoolVersion,
       metrics: this.metrics,
       log: this.#log,
       options: this.#options,
@@ -297,6 +339,14 @@ export class EmbeddedCluster {
     })
     this.#hookUrl = await process.start(this.#hookUrl === '' ? 0 : Number(new URL(this.#hookUrl).port))
     return process
+  }
+
+  #discovery(): Discovery {
+    const serves = (version: string) => this.store.resource(`openebs.io/${version}`, 'diskpools') !== undefined
+    return {
+      versions: async () => ['v1beta3', 'v1beta2'].filter(serves),
+      resources: async (_group, version) => (serves(version) ? ['diskpools'] : []),
+    }
   }
 
   #eventWriter(): EventWriter {
@@ -336,8 +386,7 @@ export class EmbeddedCluster {
 
   #reportPools(): void {
     for (const pool of this.mayastor.truth.pools.values()) {
-      const ref = { apiVersion: DEFAULT_DISKPOOL_API_VERSION, kind: 'DiskPool', namespace: 'openebs', name: pool.id }
-      const found = this.store.get(ref)
+      const found = this.store.get({ kind: 'DiskPool', name: pool.id, ...this.#diskPools })
       if (found === undefined) continue
       const status = {
         cr_state: 'Created',

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import type { BaseLogger } from 'pino'
 import { announcer } from '../announcer.js'
-import { DEFAULT_DISKPOOL_API_VERSION } from '../api/names.js'
+import type { DiskPoolVersion } from '../clients/diskpool-version.js'
 import type { EventWriter } from '../clients/events.js'
 import type { LeaseStore } from '../clients/leases.js'
 import { type MayastorClient, mayastorClient, type Transport } from '../clients/mayastor.js'
@@ -44,6 +44,8 @@ export interface ProcessOptions {
   readonly prometheusUrl: string
   readonly leases: LeaseStore
   readonly events: EventWriter
+  /** Which version of the DiskPool resource there is. */
+  readonly diskPools: Pick<DiskPoolVersion, 'current'>
   readonly metrics: Metrics
   readonly log: HookServerDeps['log'] & BaseLogger
   readonly options: PolicyOptions
@@ -96,7 +98,7 @@ export class HookProcess {
       clock: own,
       metrics,
       policy: inlinePolicyHooks({ run: runPolicyHook, prometheus, clock: own, options: options.options }),
-      customize: async (body) => customizePolicy(body, DEFAULT_DISKPOOL_API_VERSION),
+      customize: async (body) => customizePolicy(body, await options.diskPools.current()),
       topology: this.#topology,
     })
   }

@@ -63,13 +63,13 @@ t.test('asked again until it is known, and now and then after', async (t) => {
   await pass(0)
   const expected: [number, number, string | undefined][] = [
     [0, 1, 'openebs.io/v1beta3'],
-    [59_999, 1, 'openebs.io/v1beta3'],
+    [29_999, 1, 'openebs.io/v1beta3'],
     [1, 2, undefined],
-    [60_000, 3, 'openebs.io/v1beta2'],
-    [599_999, 3, 'openebs.io/v1beta2'],
+    [30_000, 3, 'openebs.io/v1beta2'],
+    [29_999, 3, 'openebs.io/v1beta2'],
     [1, 4, 'openebs.io/v1beta2'],
-    [60_000, 5, 'openebs.io/v1beta3'],
-    [600_000, 6, undefined],
+    [30_000, 5, 'openebs.io/v1beta3'],
+    [30_000, 6, undefined],
   ]
   for (const [ms, times, current] of expected) {
     await pass(ms)

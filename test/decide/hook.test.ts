@@ -130,6 +130,12 @@ t.test('customize', async (t) => {
     ['persistentvolumes', 'persistentvolumeclaims', 'storagepolicies'],
     'a kind the cluster does not serve would keep the policy from being synced',
   )
+  const deleted = { parent: policy({ meta: { deletionTimestamp: ago(0) } }) }
+  t.strictSame(
+    customizePolicy(deleted, 'openebs.io/v1beta3'),
+    { relatedResources: [] },
+    'one that is being deleted goes whatever the cluster serves',
+  )
   for (const body of [undefined, null, [], {}, { parent: null }])
     t.throws(() => customizePolicy(body, undefined), HookError)
 })

@@ -219,7 +219,7 @@ table<
       volumes: [CALM],
       pools: null,
       wanted: ['Ready=False PoolsUnavailable', 'MetricsAvailable=True AllKnown'],
-      resync: [240, 300],
+      resync: [60, 75],
     },
     'no NVMe pool': {
       volumes: [CALM],
