@@ -1,8 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import { DIRECTIONS, TIERS } from './api/names.js'
-import { DECISION_REASONS, EVENT_REASONS } from './api/reasons.js'
+import { DECISION_REASONS, EVENT_REASONS, IOPS_UNKNOWN } from './api/reasons.js'
 import type { PolicySummary } from './decide/hook.js'
-import { IOPS_UNKNOWN } from './decide/iops.js'
 
 const PREFIX = 'storage_operator_'
 

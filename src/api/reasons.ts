@@ -55,6 +55,18 @@ export const DECISION_REASONS = {
 } as const
 export type DecisionReason = keyof typeof DECISION_REASONS
 
+/** Those of them that say why the IOPS of a volume that should have series are not known. */
+export const IOPS_UNKNOWN = [
+  'NoSeries',
+  'OneCounterMissing',
+  'TooFewSamples',
+  'StaleSample',
+  'NotANumber',
+  'PrometheusUnavailable',
+  'PartialAnswer',
+] as const satisfies readonly DecisionReason[]
+export type IopsUnknown = (typeof IOPS_UNKNOWN)[number]
+
 /**
  * How a migration ended, or why it waits. Behind `status.migration.reason`, history, logs and metrics.
  * Preconditions that decline a migration use the decision reasons above.

@@ -1,4 +1,5 @@
 import { parseDuration } from '../api/duration.js'
+import type { IopsUnknown } from '../api/reasons.js'
 
 /**
  * From Prometheus's answers to each volume's IOPS, or the reason why they are not known. Unknown is never zero: what
@@ -65,18 +66,6 @@ export type SignalAnswer =
       readonly unlabelled: number
     }
   | { readonly kind: 'failed' | 'partial'; readonly message: string }
-
-/** Why the IOPS of a volume are not known. */
-export const IOPS_UNKNOWN = [
-  'NoSeries',
-  'OneCounterMissing',
-  'TooFewSamples',
-  'StaleSample',
-  'NotANumber',
-  'PrometheusUnavailable',
-  'PartialAnswer',
-] as const
-export type IopsUnknown = (typeof IOPS_UNKNOWN)[number]
 
 export type Iops =
   | { readonly kind: 'known'; readonly readIops: number; readonly writeIops: number; readonly iops: number }

@@ -57,26 +57,25 @@ async function explanation(name: string | undefined, options: Options, env: Node
 
 async function overview(reader: ClusterReader, { namespace, output }: Options): Promise<string> {
   const [topologies, policies] = await Promise.all([reader.topologies(), reader.policies()])
+  const forPeople = output === 'table' || output === 'wide'
+  if (topologies.length === 0 && forPeople) throw nothing(whyNone(policies))
   const volumes = topologies
     .map(explain)
     .filter(({ claim }) => namespace === undefined || claim?.namespace === namespace)
     .sort((a, b) => (orderOf(a) < orderOf(b) ? -1 : 1))
-  const states = policies.map(policyState)
-  if (volumes.length === 0 && (output === 'table' || output === 'wide')) throw nothing(whyNone(policies, namespace))
-  return print({ policies: states, volumes }, output, false)
+  if (volumes.length === 0 && forPeople) throw nothing(`no volume of a claim in namespace ${namespace} is managed`)
+  return print({ policies: policies.map(policyState), volumes }, output, false)
 }
 
 const orderOf = ({ claim, volume }: Explanation) => `${claim?.namespace ?? ''}/${claim?.name ?? ''}/${volume}`
 
-function whyNone(policies: readonly KubernetesObject[], namespace: string | undefined): string {
+function whyNone(policies: readonly KubernetesObject[]): string {
   if (policies.length === 0) return 'no volume is managed: there is no StoragePolicy'
   const [unready] = policies.map(policyState).filter(({ ready }) => !ready)
   if (unready !== undefined) {
     return `no volume is managed: StoragePolicy ${unready.name} is not ready (${unready.reason}): ${unready.message}`
   }
-  return namespace === undefined
-    ? "no volume is managed: none of Mayastor's is of a storage class that a StoragePolicy names"
-    : `no volume of a claim in namespace ${namespace} is managed`
+  return "no volume is managed: none of Mayastor's is of a storage class that a StoragePolicy names"
 }
 
 /** The policies of some volumes. Whoever may not read policies is told about the volumes all the same. */
