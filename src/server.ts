@@ -294,6 +294,7 @@ function policyReport(metrics: Metrics, clock: Clock): PolicyReport {
     report: (hook, summary, log) => {
       const { policy, changes } = summary
       expiries.get(policy)?.()
+      expiries.delete(policy)
       if (hook === 'finalize') {
         next(() => forgetPolicy(metrics, policy))
       } else {

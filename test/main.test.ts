@@ -347,6 +347,17 @@ t.test('a cluster with TLS, tokens, prefixes and namespaces of its own', async (
   t.notMatch(JSON.stringify(lines), /-secret/, 'no secret in the log, not even at trace')
 })
 
+t.test('a kubeconfig that cannot be used is not repeated in the log', async (t) => {
+  const dir = t.testdir({
+    kubeconfig: 'users:\n- user: { token: first-secret }\n  name: "second-secret\n  { third-secret',
+  })
+  const { lines, child, exited } = await operator(t, ['--log-level=trace'], { KUBECONFIG: `${dir}/kubeconfig` })
+  while (!lines.some(({ msg }) => msg === 'the kubeconfig cannot be used')) await pause()
+  child.kill('SIGTERM')
+  t.equal(await exited(), 0)
+  t.notMatch(JSON.stringify(lines), /-secret/)
+})
+
 const pause = () => new Promise((resolve) => setTimeout(resolve, 20))
 
 t.test('a policy is decided in the worker, and bad input keeps its status', async (t) => {

@@ -7,7 +7,7 @@ const SERVICE_ACCOUNT_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/tok
 /**
  * Access to the Kubernetes API: from the first call on, the kubeconfig files that exist (the first wins, the others
  * complete it, as kubectl does), else the pod's service account; undefined when there is neither. Loading the library
- * takes half a second, so nothing is loaded before it is needed. Rejects, each time anew, when a file is unreadable.
+ * takes half a second, so nothing is loaded before it is needed. Rejects, each time anew, when a file cannot be used.
  */
 export function lazyKubeConfig(
   kubeconfigs: readonly string[],
@@ -53,11 +53,21 @@ export async function loadKubeConfig(
     config.loadFromCluster()
     return config
   }
-  config.loadFromFile(first)
+  loadFile(config, first)
   for (const path of others) {
     const other = new KubeConfig()
-    other.loadFromFile(path)
+    loadFile(other, path)
     config.mergeConfig(other, config.getCurrentContext() !== '')
   }
   return config
+}
+
+/** What a parser says of a file repeats parts of it, and there are tokens in this one: only its first line is kept. */
+function loadFile(config: KubeConfig, path: string): void {
+  try {
+    config.loadFromFile(path)
+  } catch (error) {
+    const [firstLine] = (error as Error).message.split('\n')
+    throw new Error(`${path}: ${firstLine}`)
+  }
 }

@@ -94,8 +94,7 @@ async function connect({ kubeconfig, context }: Options, env: NodeJS.ProcessEnv)
     // A file that is asked for has no substitute.
     config = await loadKubeConfig(paths, kubeconfig === undefined ? undefined : '')
   } catch (cause) {
-    const [firstLine] = (cause as Error).message.split('\n')
-    throw new ExplainError(EXIT.failed, `the kubeconfig cannot be used: ${firstLine}`, { cause })
+    throw new ExplainError(EXIT.failed, `the kubeconfig cannot be used: ${(cause as Error).message}`, { cause })
   }
   if (config === undefined) {
     throw new ExplainError(EXIT.failed, `there is no kubeconfig at ${paths.join(', ')}: see --kubeconfig`)

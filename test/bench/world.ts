@@ -412,7 +412,7 @@ function topology(volume: BenchVolume, ago: Ago): KubernetesObject {
   const spec = {
     volumeID: id,
     policy: POLICY,
-    claimRef: { namespace: namespaceOf(volume), name: claimName(volume) },
+    claimRef: { namespace: namespaceOf(volume), name: claimName(volume), uid: uuid(5, volume.index) },
     decision: { reason: 'NotObserved', message: 'not observed in Mayastor yet' },
     pools: pools.map(({ name: pool, tier }) => ({ pool, tier: tier === 'nvme' ? 'NVMe' : 'SATA' })),
     ...(migration === undefined ? {} : { migration }),
@@ -456,7 +456,7 @@ function topology(volume: BenchVolume, ago: Ago): KubernetesObject {
           },
           'f:spec': {
             '.': {},
-            'f:claimRef': { '.': {}, ...fields('name', 'namespace') },
+            'f:claimRef': { '.': {}, ...fields('name', 'namespace', 'uid') },
             'f:decision': { '.': {}, ...fields('message', 'reason') },
             ...fields('policy', 'pools', 'volumeID'),
           },
