@@ -97,7 +97,8 @@ async function connect({ kubeconfig, context }: Options, env: NodeJS.ProcessEnv)
     throw new ExplainError(EXIT.failed, `the kubeconfig cannot be used: ${(cause as Error).message}`, { cause })
   }
   if (config === undefined) {
-    throw new ExplainError(EXIT.failed, `there is no kubeconfig at ${paths.join(', ')}: see --kubeconfig`)
+    const where = paths.length === 0 ? '' : ` at ${paths.join(', ')}`
+    throw new ExplainError(EXIT.failed, `there is no kubeconfig${where}: see --kubeconfig`)
   }
   if (context !== undefined) {
     if (config.getContextObject(context) === null) {
