@@ -1,4 +1,4 @@
-import { type Command, CommanderError } from 'commander'
+import { type Command, CommanderError, InvalidArgumentError } from 'commander'
 
 /** The command line of a tool cannot be used, or was a question that is answered. Print `message` and exit. */
 export class Usage extends Error {
@@ -30,4 +30,11 @@ export function parseArguments<T extends object>(program: Command, argv: readonl
     if (!(error instanceof CommanderError)) throw error
     throw error.exitCode === 0 ? new Usage(0, help.trimEnd()) : new Usage(2, error.message)
   }
+}
+
+/** The value of an option that is a port; 0 is one. */
+export function portNumber(value: string): number {
+  const port = Number(value)
+  if (!/^[0-9]+$/.test(value) || port > 65_535) throw new InvalidArgumentError('a port, 0 to 65535, is needed.')
+  return port
 }

@@ -1,14 +1,15 @@
 #!/usr/bin/env node
 import { realpathSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { Command, InvalidArgumentError } from 'commander'
+import { Command } from 'commander'
 import Fastify from 'fastify'
 import { type Logger, pino } from 'pino'
 import pretty from 'pino-pretty'
 import { Agent, request } from 'undici'
 import { ZONE_LABEL } from '../api/names.js'
 import { formatTime } from '../api/time.js'
-import { parseArguments, Usage } from '../arguments.js'
+import { parseArguments, portNumber, Usage } from '../arguments.js'
+import { addressOf } from './address.js'
 import { EmbeddedCluster, GIB, type Load, type VolumeOptions } from './cluster.js'
 import { OUTAGES } from './prometheus/server.js'
 
@@ -123,17 +124,6 @@ function addVolume(cluster: EmbeddedCluster, row: Row, number: number): void {
   cluster.addVolume({ uuid, sizeBytes: 10 * GIB, storageClass: 'mayastor', ...row })
 }
 
-/** Tells where a stand-in listens, once the cluster has started it. */
-function addressOf(standIn: { start(): Promise<string> }): () => string {
-  const start = standIn.start.bind(standIn)
-  let address = ''
-  standIn.start = async () => {
-    address = await start()
-    return address
-  }
-  return () => address
-}
-
 interface Answer {
   readonly status: number
   readonly headers: Readonly<Record<string, string | string[] | undefined>>
@@ -239,12 +229,6 @@ function readArguments(argv: readonly string[]): { port: number } {
     .description("The operator's hooks for curl, on a small simulated cluster; see hooks/README.md. ^C stops it.")
     .option('--port <number>', 'serve the hooks on this port; 0: any free one', portNumber, DEFAULT_PORT)
   return parseArguments(program, argv)
-}
-
-function portNumber(value: string): number {
-  const port = Number(value)
-  if (!/^[0-9]+$/.test(value) || port > 65_535) throw new InvalidArgumentError('a port, 0 to 65535, is needed.')
-  return port
 }
 
 function screenLog(now: () => number): Logger {
