@@ -21,6 +21,8 @@ const PENDING: Readonly<Record<string, readonly string[]>> = {
   events_total: ['type', 'reason', 'outcome'],
   breaker_open: ['policy'],
   held_migrations: [],
+  credential_stale: ['credential'],
+  certificate_expiry_timestamp_seconds: ['credential'],
 }
 const PREFIX = 'storage_operator_'
 /** Labels Prometheus adds to what it scrapes. */

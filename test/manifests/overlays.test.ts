@@ -265,7 +265,7 @@ t.test('kustomize', { skip: noKustomize }, async (t) => {
     const path = join(localManifests(), 'overlays/your-own')
     mkdirSync(path)
     t.teardown(() => rmSync(path, { recursive: true }))
-    const components = ['hook-tls', 'hook-token', 'metacontroller-reads-secrets', 'monitoring']
+    const components = ['hook-tls', 'hook-token', 'monitoring']
     const own = {
       resources: ['../default'],
       components: components.map((name) => `../../components/${name}`),
