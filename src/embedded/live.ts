@@ -23,7 +23,7 @@ import { EmbeddedCluster, GIB } from './cluster.js'
 const TICK_MS = 50
 /** Samples gathered before the start: a sampling window of an hour, and a little more. */
 const HISTORY_MS = 65 * 60_000
-const POOL_STATUS_MS = 10_000
+const POOL_STATUS_MS = 2_000
 /** Share of the operations that read. */
 const READ_SHARE = 0.7
 const CAPACITY = `simulated.${GROUP}/capacity`
