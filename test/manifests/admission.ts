@@ -11,6 +11,8 @@ import type { Manifest } from './render.js'
 
 const ajv = new Ajv({ allErrors: true, useDefaults: true, strict: false })
 formats.default(ajv)
+// Go's, where JSON Schema means ISO 8601's.
+ajv.addFormat('duration', /^(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+$/)
 const cel = new Environment({ unlistedVariablesAreDyn: true })
 
 export interface Admission {

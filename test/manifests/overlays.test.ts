@@ -4,14 +4,17 @@ import t, { type Test } from 'tap'
 import { parse } from 'yaml'
 import { ConfigExit, parseConfig } from '../../src/config.js'
 import { HOOKS } from '../../src/metrics.js'
+import { admit } from './admission.js'
 import {
   folders,
   kustomize,
   localManifests,
   MANIFESTS,
   type Manifest,
+  METACONTROLLER_CRDS,
   named,
   noKustomize,
+  noMetacontrollerCrds,
   ofKind,
   parseObjects,
   render,
@@ -242,6 +245,23 @@ t.test('kustomize', { skip: noKustomize }, async (t) => {
       })
     })
   }
+
+  t.test("every overlay's CompositeControllers fit Metacontroller's CRD", { skip: noMetacontrollerCrds }, async (t) => {
+    const crd = named(
+      parseObjects(readFileSync(METACONTROLLER_CRDS, 'utf8')),
+      'CustomResourceDefinition',
+      'compositecontrollers.metacontroller.k8s.io',
+    )
+    for (const folder of OVERLAYS) {
+      for (const controller of ofKind(render(folder), 'CompositeController')) {
+        t.strictSame(admit(crd, controller).problems, [], `${folder}: ${controller.metadata.name}`)
+      }
+    }
+    const [controller] = ofKind(render('overlays/mutual-tls'), 'CompositeController')
+    const { endpointConfigs } = controller.spec
+    const spec = { ...controller.spec, endpointConfigs: [{ ...endpointConfigs[0], clientTls: {} }] }
+    t.match(admit(crd, { ...controller, spec }).problems, [/clientTls: unknown field/], 'what judges refuses')
+  })
 
   t.test('no option is pending that is there', async (t) => {
     const known = knownOptions()
