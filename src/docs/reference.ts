@@ -1,5 +1,5 @@
 import { CONDITIONS } from '../api/conditions.js'
-import { DECISION_REASONS, MIGRATION_REASONS } from '../api/reasons.js'
+import { DECISION_REASONS, EVENT_REASONS, MIGRATION_REASONS } from '../api/reasons.js'
 import { ConfigExit, parseConfig } from '../config.js'
 import { createMetrics } from '../metrics.js'
 
@@ -35,6 +35,12 @@ export async function referencePage({ groups }: AlertGroups): Promise<string> {
         table(['reason', 'meaning'], Object.entries(reasons).map(coded)),
       ]),
     ]),
+    '## Events',
+    'On the StoragePolicy (in namespace `default`, as it is cluster-scoped) and on the claim of the volume: one for each migration and transition, never twice.',
+    table(
+      ['event', 'type', 'when'],
+      Object.entries(EVENT_REASONS).map(([reason, { type, when }]) => [`\`${reason}\``, type, when]),
+    ),
     '## Metrics',
     'On `--metrics-addr`, path `/metrics`. The metrics of the process and of Node.js (`process_`, `nodejs_`) are there too.',
     table(['metric', 'type', 'labels', 'meaning'], await metrics()),

@@ -11,6 +11,7 @@ import { lazyKubeConfig } from '../clients/kubernetes.js'
 import { addressOf } from './address.js'
 import { parseArguments, portNumber, Usage } from '../arguments.js'
 import { EmbeddedCluster, GIB } from './cluster.js'
+import { stopOnSignals } from './signals.js'
 
 /**
  * The simulated Mayastor and the Prometheus stand-in on real time and at fixed ports, for an operator and a Metacontroller
@@ -23,7 +24,7 @@ import { EmbeddedCluster, GIB } from './cluster.js'
 const TICK_MS = 50
 /** Samples gathered before the start: a sampling window of an hour, and a little more. */
 const HISTORY_MS = 65 * 60_000
-const POOL_STATUS_MS = 2_000
+const POOL_STATUS_MS = 5_000
 /** Share of the operations that read. */
 const READ_SHARE = 0.7
 const CAPACITY = `simulated.${GROUP}/capacity`
@@ -65,13 +66,10 @@ export async function startLive(options: LiveOptions): Promise<Live> {
   let stopped = false
   const tick = () => cluster.clock.after(TICK_MS, tick)
   tick()
-  const time = cluster.run(
-    Number.MAX_SAFE_INTEGER - Date.now(),
-    () => stopped,
-    async (jumpMs) => {
-      await setTimeout(Math.max(0, cluster.clock.now() + jumpMs - Date.now()))
-    },
-  )
+  const keepPace = async (jumpMs: number) => {
+    await setTimeout(Math.max(0, cluster.clock.now() + jumpMs - Date.now()))
+  }
+  const time = cluster.run(Number.POSITIVE_INFINITY, () => stopped, keepPace)
   const statuses = keepStatuses(cluster, pools, log, () => stopped)
   const fronts = [await front(host, mayastorPort, mayastorUrl()), await front(host, prometheusPort, prometheusUrl())]
   const [mayastor, prometheus] = fronts.map((server) => `http://${host}:${(server.address() as AddressInfo).port}`)
@@ -153,21 +151,14 @@ async function keepStatuses(
   stopped: () => boolean,
 ): Promise<void> {
   if (write === undefined) return
-  const written = new Map<string, string>()
   for (let next = 0; !stopped(); await setTimeout(TICK_MS)) {
     if (Date.now() < next) continue
     next = Date.now() + POOL_STATUS_MS
     for (const { id } of cluster.mayastor.truth.pools.values()) {
       const ref = { apiVersion: DEFAULT_DISKPOOL_API_VERSION, kind: 'DiskPool', namespace: 'openebs', name: id }
       const status = cluster.store.get(ref)?.status ?? {}
-      const text = JSON.stringify(status)
-      if (written.get(id) === text) continue
-      try {
-        await write(id, status)
-        written.set(id, text)
-      } catch (error) {
-        log(`DiskPool ${id}: ${(error as Error).message.split('\n', 1)[0]}`)
-      }
+      // Written whether or not it changed: the DiskPool may have been deleted and made again.
+      await write(id, status).catch((error: Error) => log(`DiskPool ${id}: ${error.message.split('\n', 1)[0]}`))
     }
   }
 }
@@ -212,15 +203,7 @@ async function main(): Promise<void> {
   const live = await startLive({ world: readFileSync(world, 'utf8'), ...addresses, pools, log: say })
   say(`Mayastor at ${live.mayastorUrl}, Prometheus at ${live.prometheusUrl}`)
   if (pools === undefined) say('no Kubernetes API: nobody keeps the status of the DiskPools')
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(signal, () => {
-      process.once(signal, () => process.exit(1))
-      live.stop().then(
-        () => process.exit(0),
-        () => process.exit(1),
-      )
-    })
-  }
+  stopOnSignals(live.stop)
 }
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {

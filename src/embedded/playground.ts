@@ -12,6 +12,7 @@ import { parseArguments, portNumber, Usage } from '../arguments.js'
 import { addressOf } from './address.js'
 import { EmbeddedCluster, GIB, type Load, type VolumeOptions } from './cluster.js'
 import { OUTAGES } from './prometheus/server.js'
+import { stopOnSignals } from './signals.js'
 
 /**
  * `npm run playground`: the operator's own hook server for curl, on a small cluster that is always the same. There is no
@@ -257,15 +258,7 @@ async function main(): Promise<void> {
       '',
     ].join('\n'),
   )
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(signal, () => {
-      process.once(signal, () => process.exit(1))
-      stop().then(
-        () => process.exit(0),
-        () => process.exit(1),
-      )
-    })
-  }
+  stopOnSignals(stop)
 }
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -105,7 +105,7 @@ t.test('the operator in a cluster', { timeout: 60 * 60_000 }, async (t) => {
     }
   })
 
-  const namespaces = [NAMESPACE, 'openebs', 'storage-tiering']
+  const namespaces = [NAMESPACE, 'metacontroller', 'openebs', 'storage-tiering']
   const existing = await list('namespaces')
   const made = namespaces.filter((name) => !existing.has(name))
   await apply(made.map((name) => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } })))
@@ -169,6 +169,8 @@ t.test('the operator in a cluster', { timeout: 60 * 60_000 }, async (t) => {
     return [...new Set([...(volume?.replicas ?? [])].map(({ pool }) => pool.labels.get('tier') as string))].sort()
   }
 
+  const kubeconfig = await operatorKubeconfig(folder)
+  t.teardown(() => rmSync(kubeconfig))
   const hookPort = await freePort()
   const operator = new Operator({
     args: [
@@ -180,7 +182,7 @@ t.test('the operator in a cluster', { timeout: 60 * 60_000 }, async (t) => {
       `--max-concurrent-migrations=${MAX_MIGRATIONS}`,
       `--namespace=${NAMESPACE}`,
     ],
-    kubeconfig: await operatorKubeconfig(folder),
+    kubeconfig,
     log: join(folder, 'operator.log'),
   })
   await operator.start()
