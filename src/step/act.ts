@@ -312,8 +312,9 @@ async function send(
   const { call: _, ...answered } = journal
   const refused = failure !== undefined && !isAlreadySo(call, failure)
   const closes = call.op === 'uncordonPool' || call.op === 'uncordonNode'
-  const note = refused && !closes ? { ...answered, refused: failure?.message ?? '', refusedAt: clock.now() } : answered
-  await swapJournal(deps, note, swapped)
+  const confirmed = call.op === 'setReplicaCount' && !refused ? { confirmedCount: call.count } : {}
+  const told = refused && !closes ? { refused: failure?.message ?? '', refusedAt: clock.now() } : confirmed
+  await swapJournal(deps, { ...answered, ...told }, swapped)
   return refused ? failure : undefined
 }
 

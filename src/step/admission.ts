@@ -48,7 +48,8 @@ export function nextMove(journal: Journal, volume: MayastorVolume, s: Situation)
     const message = `moved ${journal.replicasMoved} of ${journal.replicasTotal}`
     return end(journal, s.now, 'Completed', 'AllReplicasMoved', message)
   }
-  const { victim: _, reading: __, undo: ___, removalSentAt: ____, refused: _____, adoptions: ______, ...rest } = journal
+  const { victim: _, reading: __, undo: ___, removalSentAt: ____, confirmedCount: _____, ...others } = journal
+  const { refused: ______, adoptions: _______, leftCordoned: ________, ...rest } = others
   return { kind: 'note', journal: { ...rest, ...onReplica(first, queue, volume, s) } }
 }
 

@@ -81,8 +81,10 @@ export const labelOf = ({ id }: Pick<Journal, 'id'>): string => `${NODE_LABEL_PR
 export function resolve(journal: Journal, call: UnresolvedCall, s: Situation): Step {
   if (!isOver(call, s)) return wait(journal, 'Unresolved', `the outcome of ${call.op} is not known yet`, 2)
   const { call: _, ...resolved } = journal
-  const lost = call.op === 'setReplicaCount' && s.view.volume?.numReplicas !== call.count
-  return note(lost ? { ...resolved, refused: 'the call had no effect', refusedAt: s.now } : resolved)
+  if (call.op !== 'setReplicaCount') return note(resolved)
+  return s.view.volume?.numReplicas === call.count
+    ? note({ ...resolved, confirmedCount: call.count })
+    : note({ ...resolved, refused: 'the call had no effect', refusedAt: s.now })
 }
 
 function resolveFence(call: UnresolvedCall, s: Situation): Step {

@@ -63,7 +63,9 @@ export function countChanged(journal: Journal, volume: MayastorVolume, s: Situat
   }
   const { added, replica: source } = journal.move
   const [here, left] = [find(volume, added) !== undefined, find(volume, source) === undefined]
-  if (here && left && numReplicas <= journal.count) return finishMove({ ...journal, count: numReplicas }, volume, s)
+  // Once the count was lowered this replica is moved, whatever a person makes of the count afterwards.
+  const isMoved = here && left && (numReplicas <= journal.count || journal.confirmedCount === journal.count)
+  if (isMoved) return finishMove(journal, volume, s)
   const message = `the replica count was changed to ${numReplicas} by somebody else`
   return end(journal, s.now, here ? 'Failed' : 'Aborted', 'CountChanged', message)
 }

@@ -16,7 +16,8 @@ export function scalingUp(journal: Journal, volume: MayastorVolume, s: Situation
   const { now, view, fence } = s
   const { move, count } = journal
   if (isGrown(journal, volume)) return grown(journal, volume, now)
-  if (volume.numReplicas !== count) return countChanged(journal, volume, s)
+  const wasGrown = journal.confirmedCount === count + 1
+  if (wasGrown || volume.numReplicas !== count) return countChanged(journal, volume, s)
   if (volume.replicas.length > count) {
     // The call is resolved: cordons are not needed while Mayastor tidies up.
     const message = 'attaching the replica failed; Mayastor removes it again'

@@ -89,6 +89,8 @@ export interface Journal {
   readonly growSentAt?: number
   /** A removal was journalled: from here on the move only goes forward. */
   readonly removalSentAt?: number
+  /** The count that was set for this move, by Mayastor's answer or by what was seen; any other is a person's. */
+  readonly confirmedCount?: number
   /** Mayastor's definite refusal of the last call. */
   readonly refused?: string
   readonly refusedAt?: number

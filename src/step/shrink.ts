@@ -17,7 +17,8 @@ export function scalingDown(journal: Journal, volume: MayastorVolume, s: Situati
   const { count, victim } = journal
   const leaving = find(volume, victim)
   if (volume.numReplicas === count) return lowered(journal, volume, s)
-  if (volume.numReplicas !== count + 1) return countChanged(journal, volume, s)
+  const wasLowered = journal.confirmedCount === count
+  if (wasLowered || volume.numReplicas !== count + 1) return countChanged(journal, volume, s)
   if (journal.refused !== undefined) return afterRefusal(journal, leaving, s)
   if (leaving === undefined && volume.replicas.length > count) {
     const [surplus, ...more] = strangers(journal, volume)
@@ -67,6 +68,7 @@ export function scalingDown(journal: Journal, volume: MayastorVolume, s: Situati
 
 /** The count is as wanted. The mark stays until the replica has gone, but not for ever: others wait for the fence. */
 function lowered(journal: Journal, volume: MayastorVolume, s: Situation): Step {
+  if (journal.confirmedCount !== journal.count) return note({ ...journal, confirmedCount: journal.count })
   if (volume.replicas.length <= journal.count) return closeBracket(s) ?? finishMove(journal, volume, s)
   const { fence, now } = s
   const message = 'the count is lowered; Mayastor has yet to remove the surplus replica'

@@ -72,7 +72,7 @@ export class Slot<T> {
   }
 }
 
-const POLICIES = ['default', 'second'] as const
+const POLICIES: readonly string[] = ['default', 'second']
 
 export class FaultRun {
   readonly cluster: EmbeddedCluster
@@ -827,7 +827,7 @@ export class FaultRun {
   }
 
   deletePolicy(volume: string, seconds: number): void {
-    const index = POLICIES.findIndex((name) => name === this.#classes.get(volume))
+    const index = POLICIES.indexOf(this.#classes.get(volume) ?? 'default')
     const ref = { apiVersion: API_VERSION, kind: 'StoragePolicy', name: POLICIES[index] ?? 'default' }
     if (this.cluster.store.get(ref) === undefined) return
     this.cluster.store.delete(ref)

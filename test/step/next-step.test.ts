@@ -37,6 +37,7 @@ const resting = {
   holds: 1,
 }
 const sent = { ...shrinking, removalSentAt: NOW }
+const confirmedDown = { ...sent, confirmedCount: 2 }
 const undoing = journal({
   phase: 'ScalingDown',
   move,
@@ -381,6 +382,11 @@ const cases: Record<string, readonly Case[]> = {
         view: view({ volume: { replicas: growing } }),
       },
       want: 'note ScalingUp nvme-3',
+    },
+    {
+      name: 'a person lowered the count at once after it was raised',
+      at: { journal: journal({ growSentAt: NOW, confirmedCount: 3 }) },
+      want: 'note Aborted CountChanged (declined)',
     },
     {
       name: 'the replica is there',
@@ -891,38 +897,58 @@ const cases: Record<string, readonly Case[]> = {
       want: 'note ScalingDown filler',
     },
     {
-      name: 'the count is lowered, the surplus is still there: the label stays',
+      name: 'the count shows as lowered: that is written down, so that a person’s change is known as such',
       at: { journal: sent, fence: labelled, view: view({ volume: { replicas: grown, numReplicas: 2 }, ...marked }) },
+      want: 'note ScalingDown a',
+    },
+    {
+      name: 'a person raised the count after it was lowered: this replica is moved, and theirs is the wanted count',
+      at: {
+        journal: confirmedDown,
+        view: view({ volume: { replicas: [...grown.slice(1), rebuilding('more', 'sata-4')] } }),
+      },
+      want: 'note ScalingUp nvme-4 of 3',
+    },
+    {
+      name: 'the count is lowered, the surplus is still there: the label stays',
+      at: {
+        journal: confirmedDown,
+        fence: labelled,
+        view: view({ volume: { replicas: grown, numReplicas: 2 }, ...marked }),
+      },
       want: 'wait Shrinking',
     },
     {
       name: 'done: the label goes first',
-      at: { journal: sent, fence: labelled, view: view({ volume: { replicas: grown.slice(1) }, ...marked }) },
+      at: { journal: confirmedDown, fence: labelled, view: view({ volume: { replicas: grown.slice(1) }, ...marked }) },
       want: `call uncordonNode node-1 ${label.label}`,
     },
     {
       name: 'then the fence',
-      at: { journal: sent, fence: labelled, view: view({ volume: { replicas: grown.slice(1) } }) },
+      at: { journal: confirmedDown, fence: labelled, view: view({ volume: { replicas: grown.slice(1) } }) },
       want: 'releaseFence',
     },
     {
       name: 'then the next replica',
-      at: { journal: sent, view: view({ volume: { replicas: grown.slice(1) } }) },
+      at: { journal: confirmedDown, view: view({ volume: { replicas: grown.slice(1) } }) },
       want: 'note ScalingUp nvme-4',
     },
     {
       name: 'or the end',
-      at: { journal: { ...sent, queue: [] }, view: view({ volume: { replicas: grown.slice(1) } }) },
+      at: { journal: { ...confirmedDown, queue: [] }, view: view({ volume: { replicas: grown.slice(1) } }) },
       want: 'note Completed AllReplicasMoved',
     },
     {
       name: 'cancelled: what is moved stays moved',
-      at: { journal: sent, cancel: 'Cancelled', view: view({ volume: { replicas: grown.slice(1) } }) },
+      at: { journal: confirmedDown, cancel: 'Cancelled', view: view({ volume: { replicas: grown.slice(1) } }) },
       want: 'note Aborted Cancelled',
     },
     {
       name: 'the wrong one went',
-      at: { journal: sent, view: view({ volume: { replicas: [replica('a', 'sata-1'), replica('new', 'nvme-3')] } }) },
+      at: {
+        journal: confirmedDown,
+        view: view({ volume: { replicas: [replica('a', 'sata-1'), replica('new', 'nvme-3')] } }),
+      },
       want: 'note Failed WrongRemoval',
     },
     {
@@ -935,7 +961,11 @@ const cases: Record<string, readonly Case[]> = {
       at: { journal: undoing, fence: mine, view: view({ volume: { replicas: growing } }) },
       want: 'intend node-3',
     },
-    { name: 'undone', at: { journal: undoing, view: view() }, want: 'note Aborted NoProgress' },
+    {
+      name: 'undone',
+      at: { journal: { ...undoing, confirmedCount: 2 }, view: view() },
+      want: 'note Aborted NoProgress',
+    },
     {
       name: 'undo is not sent while an original is not synced',
       at: {
@@ -1017,7 +1047,7 @@ const cases: Record<string, readonly Case[]> = {
     {
       name: 'a person lowered the count and another replica went',
       at: {
-        journal: shrinking,
+        journal: { ...shrinking, confirmedCount: 2 },
         view: view({ volume: { replicas: [replica('a', 'sata-1'), replica('new', 'nvme-3')] } }),
       },
       want: 'note Failed CountChanged',
@@ -1124,7 +1154,11 @@ const cases: Record<string, readonly Case[]> = {
     },
     {
       name: 'a removal that was sent is finished',
-      at: { bracketOnly: true, journal: { ...sent, queue: [] }, view: view({ volume: { replicas: grown.slice(1) } }) },
+      at: {
+        bracketOnly: true,
+        journal: { ...confirmedDown, queue: [] },
+        view: view({ volume: { replicas: grown.slice(1) } }),
+      },
       want: 'note Completed AllReplicasMoved',
     },
   ],
@@ -1161,7 +1195,10 @@ t.test('a target that moved needs two new readings', async (t) => {
 
 t.test('ends are counted once, and a completed migration forgets failed attempts', async (t) => {
   const step = nextStep(
-    situation({ journal: { ...sent, queue: [], attempts: 3 }, view: view({ volume: { replicas: grown.slice(1) } }) }),
+    situation({
+      journal: { ...confirmedDown, queue: [], attempts: 3 },
+      view: view({ volume: { replicas: grown.slice(1) } }),
+    }),
   )
   t.match(step, { journal: { attempts: 0, totals: { succeeded: 1, failed: 0, aborted: 0 }, replicasMoved: 1 } })
 })
