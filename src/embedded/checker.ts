@@ -34,6 +34,8 @@ const CORDON_MS = 180_000
 const WINDOW_MS = 6_000
 /** A surplus this old is nobody's fault any more: Mayastor does not remove it. */
 const OLD_SURPLUS_MS = 240_000
+/** Between two replicas of one migration at most. */
+const ONE_MIGRATION_MS = 300_000
 /** Two servers' clocks may differ by two minutes, and times are written to the second. */
 const SKEW_MS = 245_000
 const COUNT_ROUTE = /^\/v0\/volumes\/([^/]+)\/replica_count\/(\d+)$/
@@ -51,11 +53,17 @@ interface Wanted {
 interface Move {
   /** The replica its last raise of the count brought, or what Mayastor put in its place. */
   added: Replica | undefined
+  /** Zones the replicas were in before it began to move them. */
+  zones: number
+  /** When the count was last changed by it. */
+  countedAt: number
   /** Snapshots there were when it raised the count, and when that last changed. */
   snapshots: number
   snapshotsChangedAt: number
   /** Node with the operator's label when it first asked for the count to be lowered. */
   loweredOn: string | undefined
+  /** When it first sent a request to lower the count. */
+  loweredAt: number | undefined
   /** When it last sent a change of the count. */
   sentAt: number
   /** The count was lowered, and there is a replica too many since. */
@@ -120,11 +128,14 @@ export class Checker {
   }
 
   /** The operator sends a change of the count now; the answer is to be called when it cannot take effect any more. */
-  sends(volume: string): () => void {
+  sends(volume: string, count: number): () => void {
     const outstanding = this.#outstanding.get(volume) ?? 0
     if (outstanding > 0) this.report('one unresolved write per volume', `another request for volume ${volume} is sent`)
     this.#outstanding.set(volume, outstanding + 1)
-    this.#moveOf(volume).sentAt = this.#mayastor.clock.now()
+    const move = this.#moveOf(volume)
+    move.sentAt = this.#mayastor.clock.now()
+    const now = this.#mayastor.truth.volumes.get(volume)?.numReplicas ?? count
+    if (count < now && move.loweredAt === undefined) move.loweredAt = move.sentAt
     return () => this.#outstanding.set(volume, (this.#outstanding.get(volume) ?? 1) - 1)
   }
 
@@ -276,7 +287,11 @@ export class Checker {
       if (undoneAt !== undefined && at - undoneAt < this.#limits.cooldownMs - SKEW_MS) {
         this.#report(at, 'an undone move rests for the cooldown', what)
       }
-      this.#moves.set(volume.uuid, { ...newMove(), sentAt: move.sentAt, snapshots: volume.snapshots })
+      // Replicas of one migration move one right after the other.
+      const again = at - move.countedAt < ONE_MIGRATION_MS
+      const before = again ? move.zones : zones([...volume.replicas])
+      const { sentAt } = move
+      this.#moves.set(volume.uuid, { ...newMove(), sentAt, snapshots: volume.snapshots, zones: before })
       return
     }
     if (to !== volume.numReplicas - 1) return
@@ -289,7 +304,8 @@ export class Checker {
       this.#report(at, 'the added replica is trusted before another goes', what)
     }
     if (move.loweredOn === undefined) {
-      const changed = volume.snapshots !== move.snapshots && move.sentAt - move.snapshotsChangedAt > WINDOW_MS
+      const changed =
+        volume.snapshots !== move.snapshots && (move.loweredAt ?? at) - move.snapshotsChangedAt > WINDOW_MS
       if (changed && !isAdded && added !== undefined) {
         this.#report(at, 'snapshots are kept', `${what}, though a snapshot was taken since the move began`)
       }
@@ -318,6 +334,7 @@ export class Checker {
     const { low } = this.#wantedOf(volume)
     if (to < low)
       this.#report(at, 'never below the wanted count', `volume ${uuid} from ${from} to ${to}, wanted ${low}`)
+    move.countedAt = at
     if (to < from && volume.replicas.size > to) move.surplusSince = at
   }
 
@@ -367,7 +384,7 @@ export class Checker {
     this.#steered(at, volume, leaving, move)
     const after = replicas.filter((replica) => replica !== leaving)
     const without = replicas.filter((replica) => replica !== move.added)
-    if (hasOwnLabel(leaving.node) && zones(after) < zones(without)) {
+    if (hasOwnLabel(leaving.node) && zones(after) < Math.min(move.zones, zones(without))) {
       this.#report(at, 'zones never fall', `removing ${uuid} leaves volume ${volume.uuid} on ${zones(after)} zones`)
     }
     const { added } = move
@@ -425,9 +442,12 @@ const ONLY_REPLICAS = JSON.stringify({ replicas: true, snapshots: false, restore
 function newMove(): Move {
   return {
     added: undefined,
+    zones: 1,
+    countedAt: 0,
     snapshots: 0,
     snapshotsChangedAt: 0,
     loweredOn: undefined,
+    loweredAt: undefined,
     sentAt: 0,
     surplusSince: undefined,
   }

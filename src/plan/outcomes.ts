@@ -11,18 +11,21 @@ export type Stage = (typeof STAGES)[number]
 /**
  * `goes on`: nothing comes of it. `forward`: the removal is finished, whatever else is wanted. `follows`: a replica that
  * Mayastor replaced takes the place of the old one. `rests`: it waits with its clock stopped, is Held after an hour,
- * and goes on by itself. Else it ends: Completed, Aborted or Failed, for a reason.
+ * and goes on by itself. `as it falls`: Mayastor picks the replica that goes, and that decides. Else it ends:
+ * Completed, Aborted or Failed, for a reason.
  */
 export type Outcome =
   | 'goes on'
   | 'forward'
   | 'follows'
   | 'rests'
+  | 'as it falls'
   | `${'Completed' | 'Aborted' | 'Failed'} ${MigrationReason}`
 
 export interface Interference {
   readonly what: string
-  readonly outcomes: Readonly<Record<Stage, Outcome>>
+  /** A stage that is missing: it cannot happen then. */
+  readonly outcomes: Readonly<Partial<Record<Stage, Outcome>>>
 }
 
 /**
@@ -58,21 +61,16 @@ export const INTERFERENCES: readonly Interference[] = [
   },
   {
     what: 'the added replica is lost, and Mayastor makes another on the target pool',
-    outcomes: { adding: 'goes on', rebuilding: 'follows', synced: 'follows', removing: 'forward' },
+    outcomes: { rebuilding: 'follows', synced: 'follows', removing: 'forward' },
   },
   {
     what: 'the added replica is lost, and Mayastor makes another on some other pool',
-    outcomes: {
-      adding: 'goes on',
-      rebuilding: 'Aborted WrongPool',
-      synced: 'Aborted WrongPool',
-      removing: 'forward',
-    },
+    outcomes: { rebuilding: 'Aborted WrongPool', synced: 'Aborted WrongPool', removing: 'forward' },
   },
   {
-    what: 'the target pool is filling up',
+    what: 'the only pool it could go to is filling up',
     outcomes: {
-      adding: 'Aborted NoFittingPool',
+      adding: 'Aborted NoFreeTargetNode',
       rebuilding: 'Aborted TargetFilling',
       synced: 'goes on',
       removing: 'forward',
@@ -80,11 +78,11 @@ export const INTERFERENCES: readonly Interference[] = [
   },
   {
     what: 'the source is lost',
-    outcomes: { adding: 'Aborted PlacementChanged', rebuilding: 'follows', synced: 'follows', removing: 'forward' },
+    outcomes: { adding: 'Aborted VolumeNotHealthy', rebuilding: 'follows', synced: 'follows', removing: 'forward' },
   },
   {
     what: 'another original replica is lost and replaced',
-    outcomes: { adding: 'Aborted PlacementChanged', rebuilding: 'follows', synced: 'follows', removing: 'forward' },
+    outcomes: { adding: 'Aborted VolumeNotHealthy', rebuilding: 'follows', synced: 'follows', removing: 'forward' },
   },
   {
     what: 'the volume is unpublished',
@@ -113,10 +111,10 @@ export const INTERFERENCES: readonly Interference[] = [
     },
   },
   {
-    what: 'a person raises the count',
+    what: 'a person raises the count (which Mayastor refuses while it rebuilds)',
     outcomes: {
-      adding: 'Aborted CountChanged',
-      rebuilding: 'Failed CountChanged',
+      adding: 'Aborted VolumeNotHealthy',
+      rebuilding: 'goes on',
       synced: 'Failed CountChanged',
       removing: 'Failed CountChanged',
     },
@@ -124,15 +122,15 @@ export const INTERFERENCES: readonly Interference[] = [
   {
     what: 'a person lowers the count',
     outcomes: {
-      adding: 'Aborted CountChanged',
+      adding: 'Aborted PlacementChanged',
       rebuilding: 'Aborted CountChanged',
-      synced: 'Completed AllReplicasMoved',
+      synced: 'as it falls',
       removing: 'Completed AllReplicasMoved',
     },
   },
   {
     what: 'another node of the volume is cordoned or drained',
-    outcomes: { adding: 'Aborted NodeCordoned', rebuilding: 'goes on', synced: 'rests', removing: 'rests' },
+    outcomes: { adding: 'Aborted NodeCordoned', rebuilding: 'rests', synced: 'rests', removing: 'rests' },
   },
 ]
 

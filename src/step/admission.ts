@@ -10,8 +10,17 @@ import { type Move, type MovePlan, planMoves } from '../plan/moves.js'
 import { neededBytes } from '../plan/pool-fit.js'
 import { takeFence } from './bracket.js'
 import { holdsSlot, isActive, type Journal } from './journal.js'
-import { candidate, clusterRefusal, placed, poolRefusal, sizeOf, volumeRefusals } from './preconditions.js'
-import { end, type Situation, type Step } from './step.js'
+import {
+  candidate,
+  clusterRefusal,
+  misplaced,
+  placed,
+  poolRefusal,
+  sizeOf,
+  volumeRefusals,
+  zoneCount,
+} from './preconditions.js'
+import { end, note, type Situation, type Step } from './step.js'
 
 /**
  * How a migration begins, and how it goes on to its next replica: every precondition by name, a slot against a live
@@ -38,7 +47,11 @@ export function begin(s: Situation): Step {
   if (plan.kind === 'none') return decline(migration, s, plan.reason, plan.message)
   const [first, ...queue] = plan.moves
   if (first === undefined) return { kind: 'rest' }
-  return { kind: 'note', journal: { ...record(migration, s), ...onReplica(first, queue, volume, s), startedAt: now } }
+  const staying = volume.replicas.filter((replica) => replica.uuid !== first.replica)
+  const bad = misplaced(volume, staying, view)
+  if (bad !== undefined) return decline(migration, s, bad.reason, bad.message)
+  const zones = zoneCount(volume.replicas, view)
+  return note({ ...record(migration, s), ...onReplica(first, queue, volume, s), zones, startedAt: now })
 }
 
 /** Turns to the next replica of a running migration; where it goes is planned anew before the fence is taken. */

@@ -70,9 +70,20 @@ function rebuildTrouble(
   return undefined
 }
 
-/** All that will stay are synced in two readings of the same target, at least 30 s apart. */
+/** Synced as often as it takes: then the old replica goes, or is kept beside the new one. */
 function confirmSync(journal: Journal, volume: MayastorVolume, s: Situation): Step {
-  const { now, preservationMode, readingAgeMs } = s
+  const step = confirmation(journal, volume, s)
+  if (step !== undefined) return step
+  if (s.preservationMode && !s.finalizing) {
+    const replicasTotal = journal.replicasMoved + 1
+    return note({ ...journal, phase: 'Preserved', queue: [], replicasTotal })
+  }
+  return note({ ...journal, phase: 'ScalingDown', victim: journal.move.replica })
+}
+
+/** What is still to be seen until all that will stay were synced in two readings of one target, at least 30 s apart. */
+export function confirmation(journal: Journal, volume: MayastorVolume, s: Situation): Step | undefined {
+  const { now, readingAgeMs } = s
   const nexus = volume.target?.nexus ?? ''
   const { reading, move } = journal
   const unsynced = volume.replicas.find((replica) => replica.uuid !== move.replica && !replica.synced)
@@ -86,15 +97,9 @@ function confirmSync(journal: Journal, volume: MayastorVolume, s: Situation): St
     return note({ ...journal, progress: { percent: 100, at: now }, reading: { at: now, nexus } })
   }
   const left = CONFIRM_MS - readingAgeMs
-  if (left > 0) {
-    const message = 'the added replica is synced; a second reading will confirm it'
-    return wait(journal, 'ConfirmingSync', message, Math.ceil(left / SECOND_MS))
-  }
-  if (preservationMode && !s.finalizing) {
-    const replicasTotal = journal.replicasMoved + 1
-    return note({ ...journal, phase: 'Preserved', queue: [], replicasTotal })
-  }
-  return note({ ...journal, phase: 'ScalingDown', victim: move.replica })
+  if (left <= 0) return undefined
+  const message = 'the added replica is synced; a second reading will confirm it'
+  return wait(journal, 'ConfirmingSync', message, Math.ceil(left / SECOND_MS))
 }
 
 /** The added replica is to go again; undefined: it is gone, and only the count is to be lowered. */

@@ -1,10 +1,10 @@
-import type { MayastorVolume } from '../api/mayastor.js'
+import type { MayastorReplica, MayastorVolume } from '../api/mayastor.js'
 import type { MigrationReason } from '../api/reasons.js'
 import { replanned } from './admission.js'
 import { call, closeBracket, openBracket, otherBits, poolsToCordon, takeFence } from './bracket.js'
 import { countChanged } from './finish.js'
 import type { Journal } from './journal.js'
-import { poolRefusal, type Refusal, volumeRefusals } from './preconditions.js'
+import { misplaced, poolRefusal, type Refusal, volumeRefusals } from './preconditions.js'
 import { missing, newcomers } from './replicas.js'
 import { CANCELS, end, note, reportOf, rest, type Situation, type Step, WATCH, wait } from './step.js'
 
@@ -81,9 +81,14 @@ function grown(journal: Journal, volume: MayastorVolume, now: number): Step {
   })
 }
 
+/** What will be left of the replicas there are now. */
+function staying({ move }: Journal, { replicas }: MayastorVolume): readonly MayastorReplica[] {
+  return replicas.filter((replica) => replica.uuid !== move.replica)
+}
+
 /** Why no replica may be added now, though it may be later. */
 function growRefusal(journal: Journal, volume: MayastorVolume, s: Situation): Refusal | undefined {
-  const [refusal] = volumeRefusals(s.view)
+  const [refusal = misplaced(volume, staying(journal, volume), s.view)] = volumeRefusals(s.view)
   if (refusal !== undefined) return refusal
   // Before the fence is taken the target may still change.
   if (s.fence.volume !== s.volumeID) return undefined

@@ -56,6 +56,8 @@ export interface Journal {
   /** N: the count before the move, or what a person set since. */
   readonly count: number
   readonly snapshots: number
+  /** Zones the replicas were in when the migration began. */
+  readonly zones?: number
   /** Replicas of the volume when the current move began, less those Mayastor replaced since. */
   readonly baseline: readonly PlacedReplica[]
   readonly move: CurrentMove

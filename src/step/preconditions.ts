@@ -100,10 +100,6 @@ export const VOLUME_CHECKS: readonly Check[] = [
       return bad === undefined ? undefined : refuse('PoolDrain', `Mayastor is draining pool ${bad}`)
     },
   },
-  {
-    name: 'the replicas satisfy the topology of the volume',
-    refuses: (volume, view) => misplaced(volume, volume.replicas, view),
-  },
 ]
 
 /** Everything that refuses a move of the volume now; empty: nothing does. */

@@ -29,32 +29,45 @@ export function find(volume: MayastorVolume, uuid: string | undefined): Mayastor
 const MAX_ADOPTIONS = 3
 
 /**
- * Mayastor replaced a replica, the one we added or one from before, by a new one: that takes its place in the journal.
- * When it happens time and again the migration is Held. Undefined: it is not one for one, and not over yet.
+ * Mayastor replaced replicas, the one we added or ones from before, by new ones: those take their places in the journal.
+ * When it happens time and again the migration is Held. Undefined: nothing was replaced, or not all of it yet.
  */
 export function adopt(journal: Journal, volume: MayastorVolume, now: number): Step | undefined {
   const { move } = journal
   const lostAdded = move.added !== undefined && find(volume, move.added) === undefined
-  const lost = [...missing(journal, volume).map((entry) => entry.replica), ...(lostAdded ? [move.added] : [])]
-  const [gone, ...moreGone] = lost
-  const [replacement, ...moreNew] = strangers(journal, volume)
-  if (gone === undefined || replacement === undefined || moreGone.length > 0 || moreNew.length > 0) return undefined
-  const { uuid: replica, pool = '', node = '' } = replacement
-  const adoptions = (journal.adoptions ?? 0) + 1
+  const lost = missing(journal, volume)
+  const left = [...strangers(journal, volume)]
+  if (left.length === 0 || left.length !== lost.length + Number(lostAdded)) return undefined
+  const take = (fits: (replica: MayastorReplica) => boolean) => {
+    const index = left.findIndex(fits)
+    return index < 0 ? undefined : left.splice(index, 1)[0]
+  }
+  const onTarget = lostAdded ? take(({ pool }) => pool === move.targetPool) : undefined
+  const places = new Map(
+    lost.map(({ replica, pool }) => [replica, take((other) => other.pool === pool) ?? take(() => true)]),
+  )
+  const added = lostAdded ? (onTarget ?? take(() => true)) : undefined
+  const adoptions = (journal.adoptions ?? 0) + lost.length + Number(lostAdded)
   const { reading: _, ...rest } = journal
+  // Where the one that was to go is gone, what fills the gap is the surplus now.
+  const surplus = journal.victim === move.added ? added : places.get(journal.victim ?? '')
   const adopted: Journal = {
     ...rest,
     adoptions,
-    baseline: journal.baseline.map((entry) => (entry.replica === gone ? { replica, pool, node } : entry)),
+    ...(surplus === undefined ? {} : { victim: surplus.uuid }),
+    baseline: journal.baseline.map((entry) => {
+      const { uuid: replica, pool = '', node = '' } = places.get(entry.replica) ?? { uuid: undefined }
+      return replica === undefined ? entry : { replica, pool, node }
+    }),
     move: {
       ...move,
-      ...(move.replica === gone ? { replica } : {}),
-      ...(move.added === gone ? { added: replica } : {}),
+      replica: places.get(move.replica)?.uuid ?? move.replica,
+      ...(added === undefined ? {} : { added: added.uuid }),
     },
-    ...(move.added === gone ? { progress: { percent: 0, at: now } } : {}),
+    ...(added === undefined ? {} : { progress: { percent: 0, at: now } }),
   }
   if (adoptions <= MAX_ADOPTIONS) return note(adopted)
-  const message = `Mayastor replaced replicas of the volume ${adoptions} times during this move`
+  const message = `Mayastor replaced ${adoptions} replicas of the volume during this move`
   return hold(adopted, 'ReplacedTooOften', message, now, true)
 }
 

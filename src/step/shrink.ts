@@ -1,11 +1,11 @@
 import type { MayastorNode, MayastorReplica, MayastorVolume } from '../api/mayastor.js'
 import type { MigrationReason } from '../api/reasons.js'
-import { SNAPSHOTS_CHANGED, undo } from './await-sync.js'
+import { confirmation, SNAPSHOTS_CHANGED, undo } from './await-sync.js'
 import { call, closeBracket, labelOf, openBracket, RESOLVE_MS } from './bracket.js'
 import { countChanged, finishMove } from './finish.js'
 import type { Journal } from './journal.js'
 import { misplaced, type View, zoneCount } from './preconditions.js'
-import { adopt, find, missing, strangers } from './replicas.js'
+import { adopt, find, strangers } from './replicas.js'
 import { note, reportOf, rest, type Situation, type Step, wait } from './step.js'
 
 /** Mayastor removes a surplus within an idle reconcile; what it left for so long it may never remove. */
@@ -20,14 +20,7 @@ export function scalingDown(journal: Journal, volume: MayastorVolume, s: Situati
   const wasLowered = journal.confirmedCount === count
   if (wasLowered || volume.numReplicas !== count + 1) return countChanged(journal, volume, s)
   if (journal.refused !== undefined) return afterRefusal(journal, leaving, s)
-  if (leaving === undefined && volume.replicas.length > count) {
-    const [surplus, ...more] = strangers(journal, volume)
-    if (surplus !== undefined && more.length === 0) {
-      // What was to go is gone, and Mayastor has filled the gap: the filling is the surplus now.
-      return note({ ...journal, victim: surplus.uuid })
-    }
-  }
-  if (missing(journal, volume).length > 0 && strangers(journal, volume).length > 0) {
+  if (strangers(journal, volume).length > 0) {
     const message = 'replicas are missing; Mayastor is replacing them'
     return adopt(journal, volume, now) ?? closeBracket(s) ?? rest(journal, 'ReplicasMissing', message)
   }
@@ -36,13 +29,18 @@ export function scalingDown(journal: Journal, volume: MayastorVolume, s: Situati
     if (added !== undefined && volume.snapshots !== journal.snapshots) {
       return undo(journal, added, 'SnapshotsChanged', SNAPSHOTS_CHANGED)
     }
-    if (added !== undefined && zoneCount(without(volume, leaving), view) < zoneCount(without(volume, added), view)) {
+    if (added !== undefined && zoneCount(without(volume, leaving), view) < zonesBefore(journal, volume, added, view)) {
       return undo(journal, added, 'ZonesWouldShrink', 'the replicas would be spread over fewer zones')
     }
     if (isUnconfirmed(journal, volume, added)) {
       const { victim: _, reading: __, ...back } = journal
       return note({ ...back, phase: 'WaitingSync', progress: { percent: 0, at: now } })
     }
+  }
+  if (journal.undo === undefined && leaving !== undefined && journal.removalSentAt !== undefined && volume.published) {
+    // Replicas were replaced since, or the target has moved: whatever happens, this way it goes on.
+    const step = confirmation(journal, volume, s)
+    if (step !== undefined) return closeBracket(s) ?? step
   }
   const [refusal] = shrinkRefusals(journal, volume, view)
   if (refusal !== undefined) return closeBracket(s) ?? rest(journal, refusal.reason, refusal.message)
@@ -76,6 +74,11 @@ function lowered(journal: Journal, volume: MayastorVolume, s: Situation): Step {
     return wait(journal, 'Shrinking', message, 5)
   }
   return closeBracket(s) ?? rest(journal, 'SurplusRemains', message)
+}
+
+/** Zones the replicas were in when the migration began, or would be in now without it. */
+function zonesBefore({ zones }: Journal, volume: MayastorVolume, added: MayastorReplica, view: View): number {
+  return Math.min(zones ?? 1, zoneCount(without(volume, added), view))
 }
 
 function afterRefusal(journal: Journal, leaving: MayastorReplica | undefined, s: Situation): Step {

@@ -5,7 +5,7 @@ import { LeaseError, type LeaseStore, memoryLeases, type StoredLease } from '../
 import { Checker, type Violation } from '../../src/embedded/checker.js'
 import { EmbeddedCluster, GIB, type Load } from '../../src/embedded/cluster.js'
 import type { EdgeCall, HookProcess } from '../../src/embedded/hook-process.js'
-import { Random, type Replica, type Volume } from '../../src/embedded/mayastor/index.js'
+import { type CordonBits, Random, type Replica, type Volume } from '../../src/embedded/mayastor/index.js'
 import type { HookExchange } from '../../src/embedded/metacontroller/index.js'
 import type { Outage } from '../../src/embedded/prometheus/server.js'
 import { isHeldForCause, isKeptForCause } from './causes.js'
@@ -39,6 +39,8 @@ export interface Result {
   /** `row fault kind`, as often as it struck. */
   readonly hits: ReadonlyMap<string, number>
   readonly migrations: readonly Ended[]
+  /** Volumes whose migration was Held at some time. */
+  readonly wereHeld: readonly string[]
   /** Volumes that are not where they belong although nothing that can be seen keeps them from it. */
   readonly idle: readonly string[]
 }
@@ -62,7 +64,7 @@ export type RequestEffect =
   | { readonly kind: 'lost' | 'answer lost' | 'reset' }
   | { readonly kind: 'late'; readonly ms: number }
   | { readonly kind: 'answer' | 'answer meanwhile'; readonly status: number; readonly error: string }
-export type OnPlace = (run: FaultRun, place: Place, moment: Moment | undefined, process: HookProcess) => void
+export type OnPlace = (run: FaultRun, place: Place, moment: Moment | undefined, about: Omit<Strike, 'volume'>) => void
 export type SwapEffect = 'conflict' | 'answer lost' | 'lost' | 'late'
 
 export class Slot<T> {
@@ -91,6 +93,7 @@ export class FaultRun {
   readonly #reads = new Map<string, number>()
   readonly #announced = new Map<string, { readonly at: number; readonly data: string }>()
   readonly #held = new Set<string>()
+  readonly #wereHeld = new Set<string>()
   readonly #away = { apiServer: 0, mayastor: 0 }
   #staleUntil = 0
   #say: ((line: string) => void) | undefined
@@ -159,7 +162,8 @@ export class FaultRun {
     this.#watch()
     if (this.#scenario.echo) this.#echo()
     await cluster.run(FAULTS_MS, () => this.#over())
-    const idle = this.#scenario.faults.length > 0 ? [] : this.#idle()
+    const wanted = this.#scenario.faults.length === 0 && !this.#scenario.preservation
+    const idle = wanted ? this.#idle() : []
     this.#settle()
     await cluster.run(STILL_MS)
     await cluster.run(REST_MS, () => this.#atRest())
@@ -168,7 +172,8 @@ export class FaultRun {
     for (const violation of cluster.metacontroller.violations) checker.report("Metacontroller's contract", violation)
     this.#stopped = true
     await cluster.stop()
-    return { violations: checker.violations, hits: this.#hits, migrations: [...this.#ended.values()], idle }
+    const [migrations, wereHeld] = [[...this.#ended.values()], [...this.#wereHeld]]
+    return { violations: checker.violations, hits: this.#hits, migrations, wereHeld, idle }
   }
 
   // --- what there is
@@ -235,7 +240,7 @@ export class FaultRun {
       snapshots: oddity === 'snapshots' ? 1 : 0,
       ...(oddity === 'group' ? { affinityGroup: 'default/set' } : {}),
       ...(oddity === 'spread' ? { spreadOver: 'rack' } : {}),
-      ...(oddity === 'pinned' ? { pinnedTo: { tier: on === 'nvme' ? 'nvme' : 'sata' } } : {}),
+      ...(oddity === 'pinned' && on !== 'mixed' ? { pinnedTo: { tier: on === 'nvme' ? 'nvme' : 'sata' } } : {}),
     })
   }
 
@@ -282,6 +287,7 @@ export class FaultRun {
       this.places.written(name, lease)
       const journal = this.places.journal(name.slice('move-'.length))
       if (journal?.end !== undefined) this.#ended.set(journal.id, { id: journal.id, ...journal.end })
+      if (journal?.held !== undefined) this.#wereHeld.add(journal.volume)
       if (journal?.held !== undefined || journal?.phase === 'Preserved') this.#held.add(journal.volume)
       if (journal?.phase === 'Ended') this.#held.delete(journal.volume)
       return lease
@@ -423,7 +429,8 @@ export class FaultRun {
         this.checker.report('what is set is recorded first', what)
       }
     }
-    return what.includes('/replica_count/') ? this.checker.sends(volume) : () => {}
+    const [, count] = /\/replica_count\/(\d+)$/.exec(what) ?? []
+    return count === undefined ? () => {} : this.checker.sends(volume, Number(count))
   }
 
   /** Now and then a request goes astray, wherever the network is bad. */
@@ -460,7 +467,7 @@ export class FaultRun {
   }
 
   #strike(place: Place, moment: Moment | undefined, about: Omit<Strike, 'volume'>): void {
-    if (!this.#calm) this.#onPlace?.(this, place, moment, about.process)
+    if (!this.#calm) this.#onPlace?.(this, place, moment, about)
     while (!this.#calm) {
       const spec = this.#scenario.faults[this.#next]
       if (spec === undefined || this.cluster.clock.now() < this.#armedAt || !matches(spec, place, moment)) return
@@ -760,15 +767,13 @@ export class FaultRun {
   cordonPool(volume: string, pick: number, seconds: number): void {
     const pool = this.#poolNear(volume, pick)
     if (pool === undefined) return
-    const choices: { replicas?: boolean; restores?: boolean; snapshots?: boolean }[] = [
-      { replicas: true, restores: true },
-      { replicas: true },
-      { snapshots: true },
-    ]
-    const bits = choices[pick % 3] ?? {}
-    const meant = bits.replicas ? [pool.id] : []
-    this.checker.person(() => this.cluster.mayastor.cordonPool(pool.id, bits), meant)
-    this.#mark(seconds, () => this.cluster.mayastor.uncordonPool(pool.id, bits))
+    const choices: Partial<CordonBits>[] = [{ replicas: true, restores: true }, { replicas: true }, { snapshots: true }]
+    this.cordonPoolFor(pool.id, choices[pick % 3] ?? {}, seconds)
+  }
+
+  cordonPoolFor(pool: string, bits: Partial<CordonBits>, seconds: number): void {
+    this.checker.person(() => this.cluster.mayastor.cordonPool(pool, bits), bits.replicas ? [pool] : [])
+    this.#mark(seconds, () => this.cluster.mayastor.uncordonPool(pool, bits))
   }
 
   uncordonPool(pick: number): void {

@@ -137,9 +137,28 @@ const cases: Record<string, readonly Case[]> = {
       want: 'note Aborted MayastorTooOld (declined)',
     },
     {
-      name: 'a replica is where the topology of the volume would not have it',
-      at: { view: view({ volume: { topology: { ...volume().topology, poolLabels: { disk: 'fast' } } } }) },
+      name: 'one that stays is where the topology of the volume would not have it',
+      at: {
+        fence: mine,
+        view: view({
+          volume: { topology: { ...volume().topology, poolLabels: { disk: 'fast' } } },
+          pools: [pool('sata-1', { labels: { disk: 'fast' } }), pool('nvme-3', { labels: { disk: 'fast' } })],
+        }),
+        migration: { ...migration, replicas: migration.replicas.slice(0, 1) },
+      },
       want: 'note Aborted VolumeTopology (declined)',
+    },
+    {
+      name: 'the one that goes is: all the better',
+      at: {
+        fence: mine,
+        view: view({
+          volume: { topology: { ...volume().topology, poolLabels: { disk: 'fast' } } },
+          pools: [pool('sata-2', { labels: { disk: 'fast' } }), pool('nvme-3', { labels: { disk: 'fast' } })],
+        }),
+        migration: { ...migration, replicas: migration.replicas.slice(0, 1) },
+      },
+      want: 'note ScalingUp nvme-3',
     },
     {
       name: 'three of the policy’s volumes failed in a row',
@@ -873,12 +892,18 @@ const cases: Record<string, readonly Case[]> = {
     },
     {
       name: 'a snapshot was taken after the removal was sent: no way back',
-      at: { journal: sent, fence: labelled, view: view({ volume: { replicas: grown, snapshots: 1 }, ...marked }) },
+      at: {
+        readingAgeMs: 30_000,
+        journal: sent,
+        fence: labelled,
+        view: view({ volume: { replicas: grown, snapshots: 1 }, ...marked }),
+      },
       want: 'call setReplicaCount 2',
     },
     {
       name: 'cancelled after it was sent: goes on',
       at: {
+        readingAgeMs: 30_000,
         journal: sent,
         cancel: 'Cancelled',
         fence: labelled,
@@ -977,12 +1002,32 @@ const cases: Record<string, readonly Case[]> = {
       want: 'note rests ReplicasNotSynced',
     },
     {
-      name: 'the added replica was replaced elsewhere: confirmed anew, or undone there',
+      name: 'the added replica was replaced: the new one takes its place, and has to be confirmed',
       at: {
         journal: shrinking,
         view: view({ volume: { replicas: [replica('a', 'sata-1'), replica('b', 'sata-2'), replica('f', 'sata-4')] } }),
       },
-      want: 'note WaitingSync new',
+      want: 'note ScalingDown a',
+    },
+    {
+      name: 'after the removal was sent it is confirmed here, since there is no way back',
+      at: { journal: { ...sent, reading: { at: NOW, nexus: 'old' } }, view: view({ volume: { replicas: grown } }) },
+      want: 'note ScalingDown a',
+    },
+    {
+      name: 'and waits for the second reading',
+      at: { readingAgeMs: 1000, journal: sent, view: view({ volume: { replicas: grown } }) },
+      want: 'wait ConfirmingSync',
+    },
+    {
+      name: 'two replicas were replaced at once, the added one among them: each takes a place',
+      at: {
+        journal: shrinking,
+        view: view({
+          volume: { replicas: [replica('a', 'sata-1'), replica('b2', 'sata-4'), rebuilding('new2', 'nvme-3')] },
+        }),
+      },
+      want: 'note ScalingDown a',
     },
     {
       name: 'the added replica is being rebuilt again: back to waiting',
