@@ -26,20 +26,28 @@ export interface CallFault {
 export type CallRule = (call: Call) => CallFault | undefined
 
 export interface Step {
+  /** As in `spec.operation` (SetReplica, Publish, ...), else `reconcile`, `cordon`, `label`, `drain`, `io-engine`. */
   readonly operation: string
   readonly step: string
   readonly volume: string | undefined
 }
 
+type RuleName = 'create' | 'destroy' | 'attach' | 'rebuild-start' | 'dirty' | 'persist'
+
 /** What goes wrong. Everything may be changed at any time and holds from then on. */
 export class Faults {
   #callRule: CallRule = () => undefined
   #stepRule: (step: Step) => number | undefined = () => undefined
-  readonly #creates = new Rule()
-  readonly #destroys = new Rule()
-  readonly #attaches = new Rule()
-  readonly #rebuildStarts = new Rule()
-  readonly #dirty = new Rule()
+  readonly #rules: Readonly<Record<RuleName, Rule>> = {
+    create: new Rule(),
+    destroy: new Rule(),
+    attach: new Rule(),
+    'rebuild-start': new Rule(),
+    dirty: new Rule(),
+    persist: new Rule(),
+  }
+  /** etcd cannot be written: operations do not start, and those that run end unrecorded. */
+  storeDown = false
   /** Rebuilds that may run at once in the cluster; undefined means any number. */
   rebuildLimit: number | undefined
 
@@ -55,35 +63,41 @@ export class Faults {
 
   /** Replicas cannot be created on this pool (or on those the function picks), `times` times (default: always). */
   createFails(pool: string | ((pool: string) => boolean), times?: number): void {
-    this.#creates.add(pool, times)
+    this.#rules.create.add(pool, times)
   }
 
   /** This replica cannot be destroyed on its io-engine. */
   destroyFails(replica: string | ((replica: string) => boolean), times?: number): void {
-    this.#destroys.add(replica, times)
+    this.#rules.destroy.add(replica, times)
   }
 
   /** Replicas cannot be attached to this volume's nexus. */
   attachFails(volume: string | ((volume: string) => boolean), times?: number): void {
-    this.#attaches.add(volume, times)
+    this.#rules.attach.add(volume, times)
   }
 
   /** A child attached to this volume's nexus cannot start to rebuild and is closed as faulted. */
   rebuildStartFails(volume: string | ((volume: string) => boolean), times?: number): void {
-    this.#rebuildStarts.add(volume, times)
+    this.#rules['rebuild-start'].add(volume, times)
   }
 
   /** An earlier change of this volume is not persisted yet, so every new one is refused. */
   storeDirty(volume: string | ((volume: string) => boolean), times?: number): void {
-    this.#dirty.add(volume, times)
+    this.#rules.dirty.add(volume, times)
+  }
+
+  /** A write to etcd about this volume fails: at an operation's start it is refused, at its end it stays unrecorded. */
+  persistFails(volume: string | ((volume: string) => boolean), times?: number): void {
+    this.#rules.persist.add(volume, times)
   }
 
   /** Takes back everything set so far. */
   clear(): void {
     this.#callRule = () => undefined
     this.#stepRule = () => undefined
-    for (const rule of [this.#creates, this.#destroys, this.#attaches, this.#rebuildStarts, this.#dirty]) rule.clear()
+    for (const rule of Object.values(this.#rules)) rule.clear()
     this.rebuildLimit = undefined
+    this.storeDown = false
   }
 
   ofCall(call: Call): CallFault | undefined {
@@ -94,19 +108,8 @@ export class Faults {
     return this.#stepRule(step)
   }
 
-  hits(what: 'create' | 'destroy' | 'attach' | 'rebuild-start' | 'store', id: string): boolean {
-    switch (what) {
-      case 'create':
-        return this.#creates.hits(id)
-      case 'destroy':
-        return this.#destroys.hits(id)
-      case 'attach':
-        return this.#attaches.hits(id)
-      case 'rebuild-start':
-        return this.#rebuildStarts.hits(id)
-      case 'store':
-        return this.#dirty.hits(id)
-    }
+  hits(what: RuleName, id: string): boolean {
+    return this.#rules[what].hits(id)
   }
 }
 

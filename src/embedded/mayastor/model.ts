@@ -1,7 +1,7 @@
 import type { SimulatedClock } from '../clock.js'
 import type { EventKind, MayastorEvent } from './event.js'
 import type { Faults } from './faults.js'
-import type { Choose, Random } from './random.js'
+import type { Choice, Choose, Random } from './random.js'
 
 export const MiB = 1024 * 1024
 export const GiB = 1024 * MiB
@@ -19,6 +19,8 @@ export type ChildState = 'Unknown' | 'Online' | 'Degraded' | 'Faulted'
 export type NexusState = 'Online' | 'Degraded' | 'Faulted'
 export type VolumeStatus = 'Unknown' | 'Online' | 'Degraded' | 'Faulted'
 export type ChildReason = 'OutOfSpace'
+/** Life of what is recorded in etcd: a volume, or a replica. */
+export type Life = 'Creating' | 'Created' | 'Deleting'
 
 /** Spelled as in the REST API, where it appears unchanged. */
 export interface LabelledTopology {
@@ -68,6 +70,8 @@ export class Node {
   readonly nexuses = new Set<Nexus>()
   version: string
   online = true
+  /** Its drain is over: nothing is left to move away. */
+  drained = false
   reportedStatus: NodeStatus = 'Online'
   readonly reportedPools = new Map<string, ReportedPool>()
   readonly reportedReplicas = new Map<string, ReportedReplica>()
@@ -99,9 +103,13 @@ export class Pool {
   readonly cordon: CordonBits = { replicas: false, snapshots: false, restores: false, import: false }
   readonly encrypted: boolean
   readonly clusterSizeBytes: number
+  /** What is on its disk. */
   readonly replicas = new Set<Replica>()
   capacityBytes: number
   status: PoolStatus = 'Online'
+  /** False: the node is there, but without this pool and all that is on it. */
+  imported = true
+  drain: PoolDrain | undefined
   /** Space taken by what is not one of our volumes' replicas. */
   otherBytes: number
   /** Snapshots stay on the pool when the replica they were taken of moves away. */
@@ -123,6 +131,11 @@ export class Pool {
     this.clusterSizeBytes = kind.clusterSizeBytes
   }
 
+  /** Whether the io-engine serves it. */
+  get reachable(): boolean {
+    return this.node.online && this.imported
+  }
+
   get allocatedBytes(): number {
     let bytes = this.otherBytes + this.leftBehindSnapshotBytes
     for (const replica of this.replicas) bytes += replica.allocatedBytes + replica.snapshotBytes
@@ -138,6 +151,30 @@ export class Pool {
   get freeBytes(): number {
     return this.capacityBytes - this.allocatedBytes
   }
+}
+
+export type DrainPhase = 'Queued' | 'Draining' | 'AwaitingCleanup' | 'PartiallyDrained' | 'Drained' | 'Cancelled'
+
+/** Mayastor's own drain of a pool (unreleased): what was asked for, and how far it is. */
+export interface PoolDrain {
+  readonly requestedAt: number
+  readonly acceptSnapshotLoss: boolean
+  phase: DrainPhase
+  readonly moves: Set<ReplicaMove>
+}
+
+/** A pool drain at work on one volume: it may have one replica more than its count says. */
+export interface ReplicaMove {
+  readonly volume: Volume
+  readonly pool: Pool
+  /** The one that leaves; undefined once it has left. */
+  moving: Replica | undefined
+  /** The one that is to take its place; undefined while none is placed. */
+  spare: Replica | undefined
+  /** Whether a spare is wanted at all. */
+  wantsSpare: boolean
+  /** The drain was cancelled, or the spare's own pool is being drained: the spare has to go. */
+  unwind: 'Cancelled' | 'Respare' | undefined
 }
 
 /** A running copy of a volume's data from one child of the nexus to another. */
@@ -157,11 +194,14 @@ export class Replica {
   /** The volume it was made for; unlike `owner` it stays when the volume lets go of it. */
   readonly volumeUuid: string
   sizeBytes: number
+  /** Its record in etcd. One that could not be created stays as Deleting, and its volume's, until it is cleared. */
+  life: Life = 'Creating'
   /** Which volume owns it, as recorded in etcd. */
   owner: Volume | undefined
   /** Nexus recorded as its owner. Removing the child through the nexus route forgets to clear it. */
   nexusOwner: string | undefined
-  deleting = false
+  /** Exported over NVMe-oF for a nexus on another node; it stays so when that nexus is gone. */
+  shared = false
   /** Whether it holds everything ever acknowledged to the volume's user. */
   synced: boolean
   writtenBytes: number
@@ -173,7 +213,7 @@ export class Replica {
     this.pool = spec.pool
     this.owner = spec.volume
     this.volumeUuid = spec.volume.uuid
-    this.thin = spec.volume.thin
+    this.thin = spec.volume.asThin
     this.sizeBytes = spec.volume.sizeBytes
     this.synced = spec.synced
     this.writtenBytes = spec.writtenBytes
@@ -181,6 +221,15 @@ export class Replica {
 
   get node(): Node {
     return this.pool.node
+  }
+
+  get onDisk(): boolean {
+    return this.pool.replicas.has(this)
+  }
+
+  /** Whether a nexus could read and write it. */
+  get reachable(): boolean {
+    return this.onDisk && this.pool.reachable
   }
 
   /** A rebuild writes into a thin replica as it goes. */
@@ -210,14 +259,13 @@ export class Child {
   readonly replica: Replica
   state: Exclude<ChildState, 'Unknown'>
   reason: ChildReason | undefined
-  /** Once synced, a child that faults has a log of what it missed and can be rebuilt partially. */
-  wasSynced: boolean
+  /** It was synced when it faulted: there is a log of what it misses, and a partial rebuild will do. */
+  hasLog = false
   faultedAt: number | undefined
 
   constructor(replica: Replica, state: Exclude<ChildState, 'Unknown'>) {
     this.replica = replica
     this.state = state
-    this.wasSynced = state === 'Online'
   }
 }
 
@@ -259,6 +307,27 @@ export class Nexus {
   }
 }
 
+/** The target as the core recorded it. The io-engine's nexus may have fewer children, or be gone. */
+export interface Target {
+  readonly node: string
+  readonly nexus: string
+  readonly children: Set<Replica>
+  /** It was shut down to be moved, and stays so if it cannot be. */
+  down: boolean
+}
+
+/** What one snapshot holds of one replica, on the pool where that replica was. */
+export interface SnapshotPart {
+  readonly pool: Pool
+  readonly replica: Replica
+  readonly bytes: number
+}
+
+export interface Snapshot {
+  readonly id: string
+  readonly parts: readonly SnapshotPart[]
+}
+
 /** What the io-engine itself keeps in etcd about a nexus: whom to trust when it has to be built again. */
 export interface NexusInfo {
   cleanShutdown: boolean
@@ -272,14 +341,26 @@ export class Volume {
   readonly affinityGroup: string | undefined
   readonly encrypted: boolean
   readonly clusterSizeBytes: number
+  /** Those recorded as the volume's, also while they are being created or could not be. */
   readonly replicas = new Set<Replica>()
+  life: Life = 'Created'
   sizeBytes: number
   numReplicas: number
   selfHeal: boolean
-  snapshots = 0
+  readonly snapshotList: Snapshot[] = []
+  /** Ever. A thick volume becomes thin by its first one, and stays so. */
+  snapshotsTaken = 0
   /** The running operation as recorded in etcd, visible to everyone as `spec.operation`. */
   operation: string | undefined
-  target: { readonly node: string; readonly nexus: string } | undefined
+  /** How the operation ended when that could not be recorded: until it is, nothing else may start. */
+  outcome: boolean | undefined
+  /** What recording the end of the operation changes. */
+  commit: (() => void) | undefined
+  target: Target | undefined
+  /** Targets left behind on nodes that could not be told: what is local to them there cannot be used. */
+  readonly abandoned: Target[] = []
+  /** A pool drain that moves one of its replicas. */
+  move: ReplicaMove | undefined
   nexus: Nexus | undefined
   nexusInfo: NexusInfo | undefined
 
@@ -304,6 +385,19 @@ export class Volume {
     this.encrypted = spec.encrypted
     this.clusterSizeBytes = spec.clusterSizeBytes
   }
+
+  get snapshots(): number {
+    return this.snapshotList.length
+  }
+
+  get asThin(): boolean {
+    return this.thin || this.snapshotsTaken > 0
+  }
+
+  /** Replicas it should have now, the one more of a pool drain included. */
+  get effectiveReplicas(): number {
+    return this.numReplicas + (this.move?.wantsSpare ? 1 : 0)
+  }
 }
 
 export interface Settings {
@@ -317,6 +411,8 @@ export interface Settings {
   readonly healthyPersistDelayMs: number
   /** How long a faulted child's node may take to come back before the replica is given up. */
   readonly faultedChildWaitMs: number
+  /** Pools drained at once by Mayastor itself. */
+  readonly maxPoolDrains: number
 }
 
 /** Everything there is, and what every rule needs to act on it. */
@@ -329,11 +425,14 @@ export class Cluster {
   readonly nodes = new Map<string, Node>()
   readonly pools = new Map<string, Pool>()
   readonly volumes = new Map<string, Volume>()
-  /** Replicas that exist on some io-engine, owned or not. */
+  /** Volume uuids in the order in which listings page through them. */
+  readonly listing: string[] = []
+  /** Replicas that exist on some io-engine or in etcd, owned or not. */
   readonly replicas = new Map<string, Replica>()
   readonly listeners: ((event: MayastorEvent) => void)[] = []
   /** Told when something happened that makes the reconciler look again before its period is over. */
   onTrigger: () => void = () => {}
+  readonly #timers = new Set<() => void>()
 
   constructor(clock: SimulatedClock, settings: Settings, random: Random, choose: Choose, faults: Faults) {
     this.clock = clock
@@ -341,6 +440,59 @@ export class Cluster {
     this.random = random
     this.choose = choose
     this.faults = faults
+  }
+
+  /** As the clock's, but it ends with the cluster. */
+  after(delayMs: number, fn: () => void): () => void {
+    const cancelTimer = this.clock.after(delayMs, () => {
+      this.#timers.delete(cancel)
+      fn()
+    })
+    const cancel = () => {
+      this.#timers.delete(cancel)
+      cancelTimer()
+    }
+    this.#timers.add(cancel)
+    return cancel
+  }
+
+  stopTimers(): void {
+    for (const cancel of [...this.#timers]) cancel()
+  }
+
+  addVolume(volume: Volume): void {
+    this.volumes.set(volume.uuid, volume)
+    this.listing.push(volume.uuid)
+  }
+
+  /** A delete moves the last entry into the gap, so a client that pages meanwhile may miss or repeat one. */
+  removeVolume(volume: Volume): void {
+    this.volumes.delete(volume.uuid)
+    const index = this.listing.indexOf(volume.uuid)
+    const last = this.listing.pop()
+    if (last !== undefined && last !== volume.uuid) this.listing[index] = last
+  }
+
+  /** One after the other in whatever order, chosen as they are taken. */
+  *inAnyOrder<T>(what: Choice, items: Iterable<T>): Generator<T, void> {
+    const left = [...items]
+    while (left.length > 0) {
+      const next = left.length === 1 ? (left[0] as T) : this.choose(what, left)
+      left.splice(left.indexOf(next), 1)
+      yield next
+    }
+  }
+
+  /** One of the options that come first by `rank`, lowest first; a tie is a choice. */
+  best<T>(what: Choice, options: readonly T[], ...ranks: readonly ((option: T) => number)[]): T | undefined {
+    let left = options
+    for (const rank of ranks) {
+      if (left.length <= 1) break
+      const values = left.map(rank)
+      const lowest = Math.min(...values)
+      left = left.filter((_, i) => values[i] === lowest)
+    }
+    return left.length <= 1 ? left[0] : this.choose(what, left)
   }
 
   emit(kind: EventKind, about: Omit<MayastorEvent, 'at' | 'kind'>): void {

@@ -13,6 +13,7 @@ export interface Pause {
 
 /** The steps of an operation. Whatever is between two `yield`s happens at one instant, others interleave in between. */
 export type Steps = Generator<Pause, Failure | undefined>
+export type Body = (operation: Operation) => Steps
 
 /** Something the core is in the middle of. It goes on whether or not the caller is still there. */
 export class Operation {
@@ -48,7 +49,16 @@ interface Running {
   cancelTimer: () => void
 }
 
-/** Runs operations in simulated time and keeps the locks: one operation at a time per volume or affinity group. */
+export function volumeLock(volume: Volume): string {
+  return `volume ${volume.uuid}`
+}
+
+/** What changes the places of a group's replicas and targets holds this one too. */
+export function groupLock(volume: Volume): string | undefined {
+  return volume.affinityGroup === undefined ? undefined : `group ${volume.affinityGroup}`
+}
+
+/** Runs operations in simulated time and keeps the locks: one operation at a time per volume, and per affinity group. */
 export class Operations {
   readonly running = new Map<Operation, Running>()
   readonly #locks = new Map<string, Operation>()
@@ -58,12 +68,21 @@ export class Operations {
     this.#cluster = cluster
   }
 
-  start(kind: string, volume: string | undefined, by: Actor, body: (operation: Operation) => Steps): Operation {
+  start(kind: string, volume: string | undefined, by: Actor, body: Body): Operation {
     const operation = new Operation(kind, volume, by, this.#cluster.clock.now())
     const entry: Running = { steps: body(operation), cancelTimer: () => {} }
     this.running.set(operation, entry)
     this.#advance(operation, entry)
     return operation
+  }
+
+  /** The same at one instant, for those who do not care how long things take: all its steps, and none of the waiting. */
+  run(kind: string, volume: string | undefined, by: Actor, body: Body): Failure | undefined {
+    const steps = body(new Operation(kind, volume, by, this.#cluster.clock.now()))
+    for (;;) {
+      const { done, value } = steps.next()
+      if (done) return value
+    }
   }
 
   #advance(operation: Operation, entry: Running): void {
@@ -74,36 +93,40 @@ export class Operations {
       operation.failure = value
     } else {
       operation.step = value.step
-      const { clock, faults, settings } = this.#cluster
+      const { faults, settings } = this.#cluster
       const about = { operation: operation.kind, step: value.step, volume: operation.volume }
       const ms = value.ms ?? faults.stepMs(about) ?? settings.stepMs
-      entry.cancelTimer = clock.after(ms, () => this.#advance(operation, entry))
+      entry.cancelTimer = this.#cluster.after(ms, () => this.#advance(operation, entry))
     }
     operation.notify()
   }
 
-  isLocked(volume: Volume): boolean {
-    return this.#locks.has(lockOf(volume))
+  isLocked(key: string): boolean {
+    return this.#locks.has(key)
   }
 
-  tryLock(operation: Operation, volume: Volume): boolean {
-    const key = lockOf(volume)
+  tryLock(operation: Operation, key: string): boolean {
     if (this.#locks.has(key)) return false
     this.#locks.set(key, operation)
     return true
   }
 
-  /** Tries for a second, as the core does for a caller, then gives up with a conflict. */
-  *lock(operation: Operation, volume: Volume): Steps {
-    for (let tries = 1; !this.tryLock(operation, volume); tries++) {
-      if (tries === LOCK_TRIES) return conflict(volume)
-      yield { step: 'lock', ms: LOCK_RETRY_MS }
-    }
-    return undefined
+  unlock(operation: Operation, key: string): void {
+    if (this.#locks.get(key) === operation) this.#locks.delete(key)
   }
 
-  unlock(operation: Operation): void {
-    for (const [key, holder] of this.#locks) if (holder === operation) this.#locks.delete(key)
+  /** Runs `steps` holding a lock. It is tried for a second, as the core does for a caller, then refused as a conflict. */
+  *holding(operation: Operation, key: string | undefined, steps: () => Steps): Steps {
+    if (key === undefined) return yield* steps()
+    for (let tries = 1; !this.tryLock(operation, key); tries++) {
+      if (tries === LOCK_TRIES) return conflict
+      yield { step: 'lock', ms: LOCK_RETRY_MS }
+    }
+    try {
+      return yield* steps()
+    } finally {
+      this.unlock(operation, key)
+    }
   }
 
   /** The core dies: what it was in the middle of stays exactly where it is. */
@@ -124,10 +147,4 @@ export class Operations {
   }
 }
 
-function lockOf(volume: Volume): string {
-  return volume.affinityGroup === undefined ? `volume ${volume.uuid}` : `group ${volume.affinityGroup}`
-}
-
-export function conflict(volume: Volume): Failure {
-  return failure('Conflict', 'Conflict', `Volume '${volume.uuid}' is locked by another operation`)
-}
+export const conflict: Failure = failure('Conflict', 'Conflict', 'Another operation is in progress')

@@ -6,6 +6,7 @@ import {
   MiB,
   type Node,
   type Pool,
+  type Replica,
   type Volume,
 } from './model.js'
 import { isReportedOnline } from './view.js'
@@ -16,13 +17,16 @@ const MIN_FREE_BYTES = 16 * MiB
 /** A pool may promise up to this many times its capacity to thin replicas. */
 const POOL_COMMITMENT = 2.5
 
-/** What a filter looks at besides the pool. `allocatedBytes` is the largest allocation among the present replicas. */
+/** What a filter looks at besides the pool. */
 interface Request {
   readonly cluster: Cluster
   readonly volume: Volume
-  readonly allocatedBytes: number
-  /** Replicas the volume has when this one is added. */
-  readonly count: number
+  /** The largest allocation among the present replicas; undefined when nothing is heard of any of them. */
+  readonly allocatedBytes: number | undefined
+  /** Nodes that hold a replica of the volume, whatever has become of it. */
+  readonly used: ReadonlySet<Node>
+  /** A replica that leaves its pool for want of space, and may go to another pool of its node. */
+  readonly moving: Replica | undefined
 }
 
 type Filter = (pool: Pool, request: Request) => boolean
@@ -46,12 +50,15 @@ export function poolFits(pool: Pool, volume: Volume): boolean {
 }
 
 /** Whether `node` has the same value as one of `others` for a label the volume wants to be spread over. */
-export function clashes(node: Node, others: readonly Node[], volume: Volume): boolean {
+export function clashes(node: Node, others: Iterable<Node>, volume: Volume): boolean {
   const topology = volume.topology.node_topology
   if (topology === undefined || !('labelled' in topology)) return false
-  return Object.keys(topology.labelled.exclusion).some((key) => {
+  const exclusion = Object.keys(topology.labelled.exclusion)
+  if (exclusion.length === 0) return false
+  const nodes = [...others]
+  return exclusion.some((key) => {
     const value = node.labels.get(key)
-    return value !== undefined && others.some((other) => other.labels.get(key) === value)
+    return value !== undefined && nodes.some((other) => other.labels.get(key) === value)
   })
 }
 
@@ -64,20 +71,14 @@ export function groupOf(cluster: Cluster, volume: Volume): Volume[] {
 const filters: readonly Filter[] = [
   (pool) => pool.node.reportedStatus === 'Online' && !pool.node.cordoned,
   (pool, { volume }) => nodeFits(pool.node, volume),
-  // One replica per node: a volume's replicas never share one.
-  (pool, { volume }) => ![...volume.replicas].some((replica) => replica.node === pool.node),
+  // One replica per node: a volume's replicas never share one, but for the move within a node.
+  (pool, { used, moving }) => !used.has(pool.node) || (moving?.node === pool.node && moving.pool !== pool),
   // Spread over a node label is enforced for added replicas since 2.10.
-  (pool, { cluster, volume }) =>
-    !cluster.atLeast(2, 10) ||
-    !clashes(
-      pool.node,
-      [...volume.replicas].map((r) => r.node),
-      volume,
-    ),
+  (pool, { cluster, volume, used }) => !cluster.atLeast(2, 10) || !clashes(pool.node, used, volume),
   (pool, { volume }) => poolFits(pool, volume),
   (pool) => !['Faulted', 'Unknown', 'Offline'].includes(pool.node.reportedPools.get(pool.id)?.status ?? 'Unknown'),
-  (pool, { cluster }) => !(cluster.atLeast(2, 10) && pool.cordon.replicas),
-  (pool, { volume }) => pool.capacityBytes > volume.sizeBytes,
+  (pool, { cluster }) => !((pool.cordon.replicas && cluster.atLeast(2, 10)) || pool.drain !== undefined),
+  (pool, { volume }) => (pool.node.reportedPools.get(pool.id)?.capacityBytes ?? 0) > volume.sizeBytes,
   hasRoom,
   avoidsGroup,
   (pool, { cluster, volume }) => !cluster.atLeast(2, 9) || pool.encrypted === volume.encrypted,
@@ -85,25 +86,46 @@ const filters: readonly Filter[] = [
 ]
 
 function hasRoom(pool: Pool, { volume, allocatedBytes }: Request): boolean {
+  return fits(pool, volume, volume.sizeBytes, allocatedBytes)
+}
+
+/** Whether the pool takes `bytes` more of the volume, of which `allocatedBytes` will be needed soon. */
+function fits(pool: Pool, volume: Volume, bytes: number, allocatedBytes: number | undefined): boolean {
   const free = reportedFree(pool)
-  if (!volume.thin) return free > volume.sizeBytes
-  const wanted = Math.min(allocatedBytes + VOLUME_COMMITMENT * volume.sizeBytes, volume.sizeBytes)
-  if (free <= wanted || free <= MIN_FREE_BYTES) return false
-  const committed = pool.node.reportedPools.get(pool.id)?.committedBytes ?? 0
-  return committed + volume.sizeBytes < POOL_COMMITMENT * pool.capacityBytes
+  if (!volume.asThin) return free > bytes
+  const soon = (allocatedBytes ?? bytes) + VOLUME_COMMITMENT * bytes
+  if (free <= Math.min(soon, bytes) || free <= MIN_FREE_BYTES) return false
+  const { committedBytes = 0, capacityBytes = 0 } = pool.node.reportedPools.get(pool.id) ?? {}
+  return committedBytes + bytes < POOL_COMMITMENT * capacityBytes
+}
+
+/** Whether a replica may become `bytes` larger where it is. */
+export function mayGrow(volume: Volume, replica: Replica, bytes: number): boolean {
+  return isReportedOnline(replica) && fits(replica.pool, volume, bytes, reportedBytes(volume))
 }
 
 /**
- * Single-replica members of an affinity group keep off each other's nodes. Before 2.9 that also restricted the second
- * replica of such a member.
+ * A member of an affinity group that has one replica keeps off the nodes of the others'. Before 2.9 that restricts its
+ * second replica too, and whatever the others have; since then only where both have one.
  */
-function avoidsGroup(pool: Pool, { cluster, volume, count }: Request): boolean {
-  if (volume.affinityGroup === undefined) return true
-  const single = count <= 1 || (!cluster.atLeast(2, 9) && volume.numReplicas === 1)
-  if (!single) return true
+function avoidsGroup(pool: Pool, { cluster, volume }: Request): boolean {
+  if (volume.affinityGroup === undefined || volume.numReplicas > 1) return true
+  const fixed = cluster.atLeast(2, 9)
+  if (fixed && volume.replicas.size > 0) return true
   return !groupOf(cluster, volume).some(
-    (other) => other.numReplicas === 1 && [...other.replicas].some((replica) => replica.node === pool.node),
+    (other) => !(fixed && other.numReplicas > 1) && [...other.replicas].some((replica) => replica.node === pool.node),
   )
+}
+
+/** The largest allocation among the replicas, as far as anything is heard of them. */
+function reportedBytes(volume: Volume): number | undefined {
+  let bytes = volume.replicas.size === 0 ? 0 : undefined
+  for (const replica of volume.replicas) {
+    const reported = replica.node.reportedReplicas.get(replica.uuid)
+    if (reported === undefined) continue
+    bytes = Math.max(bytes ?? 0, Math.min(replica.sizeBytes, reported.allocatedBytes + reported.snapshotBytes))
+  }
+  return bytes
 }
 
 function reportedFree(pool: Pool): number {
@@ -112,49 +134,57 @@ function reportedFree(pool: Pool): number {
 }
 
 /** The pools a replica of this volume may be added to now, best first, from what the core knows. */
-export function candidates(cluster: Cluster, volume: Volume): Pool[] {
-  let allocatedBytes = 0
-  for (const replica of volume.replicas) {
-    const reported = replica.node.reportedReplicas.get(replica.uuid)
-    if (reported && isReportedOnline(replica)) allocatedBytes = Math.max(allocatedBytes, reported.allocatedBytes)
-  }
-  const request = { cluster, volume, allocatedBytes, count: volume.replicas.size + 1 }
+export function candidates(cluster: Cluster, volume: Volume, moving?: Replica): Pool[] {
+  const used = new Set([...volume.replicas].map((replica) => replica.node))
+  const request = { cluster, volume, allocatedBytes: reportedBytes(volume), used, moving }
   const eligible = [...cluster.pools.values()].filter((pool) => filters.every((filter) => filter(pool, request)))
   return sorted(cluster, volume, eligible)
 }
 
-const statusRank: Record<string, number> = { Online: 0, Degraded: 1, Suspected: 2 }
+/** A degraded pool comes before an online one, until 2.11 put that right and added one that is suspected. */
+function statusRank(cluster: Cluster, pool: Pool): number {
+  const status = pool.node.reportedPools.get(pool.id)?.status
+  const order = cluster.atLeast(2, 11) ? ['Online', 'Degraded', 'Suspected'] : ['Degraded', 'Online']
+  return order.indexOf(status ?? '')
+}
 
 function sorted(cluster: Cluster, volume: Volume, pools: readonly Pool[]): Pool[] {
-  const rank = (pool: Pool) => statusRank[pool.node.reportedPools.get(pool.id)?.status ?? 'Online'] ?? 2
+  if (pools.length <= 1) return [...pools]
   const most = (of: (pool: Pool) => number) => Math.max(1, ...pools.map(of))
   const replicas = (pool: Pool) => pool.replicas.size
-  const committed = (pool: Pool) => (pool.node.reportedPools.get(pool.id)?.committedBytes ?? 0) / pool.capacityBytes
-  const group = new Set(groupOf(cluster, volume).map((v) => v.uuid))
+  const promised = (pool: Pool) => {
+    const { committedBytes = 0, capacityBytes = 1 } = pool.node.reportedPools.get(pool.id) ?? {}
+    return Math.min(1, committedBytes / capacityBytes / POOL_COMMITMENT)
+  }
+  const grouped = volume.affinityGroup !== undefined && volume.numReplicas > 1
+  const group = new Set([volume.uuid, ...groupOf(cluster, volume).map((v) => v.uuid)])
   const members = (pool: Pool) => [...pool.replicas].filter((replica) => group.has(replica.volumeUuid)).length
   const [mostReplicas, mostFree, mostMembers] = [most(replicas), most(reportedFree), most(members)]
   const few = (pool: Pool) => 1 - replicas(pool) / mostReplicas
   const roomy = (pool: Pool) => Math.floor(reportedFree(pool) / GiB) / Math.max(1, Math.floor(mostFree / GiB))
-  const score = (pool: Pool) => {
-    const own = volume.thin
-      ? 0.25 * few(pool) + 0.4 * roomy(pool) + 0.35 * (1 - Math.min(1, committed(pool) / POOL_COMMITMENT))
-      : 0.4 * few(pool) + 0.6 * roomy(pool)
-    return group.size === 0 ? own : 0.75 * own + 0.25 * (1 - members(pool) / mostMembers)
-  }
-  const scored = pools.map((pool) => ({ pool, rank: rank(pool), score: score(pool) }))
-  scored.sort((a, b) => a.rank - b.rank || b.score - a.score)
+  /** The share of the score that is about replicas; in a group its own replicas weigh most of it. */
+  const count = (pool: Pool, ofGroup: number, ofAll: number) =>
+    grouped ? ofGroup * (1 - members(pool) / mostMembers) + ofAll * few(pool) : (ofGroup + ofAll) * few(pool)
+  const score = volume.asThin
+    ? (pool: Pool) => count(pool, 0.1, 0.15) + 0.4 * roomy(pool) + 0.35 * (1 - promised(pool))
+    : (pool: Pool) => count(pool, 0.15, 0.25) + 0.6 * roomy(pool)
+  const scores = new Map(pools.map((pool) => [pool, score(pool)]))
+  const left = [...pools]
   const result: Pool[] = []
-  while (scored.length > 0) {
-    const [first] = scored as [(typeof scored)[number]]
-    const ties = scored.filter((s) => s.rank === first.rank && s.score === first.score)
-    const next = ties.length === 1 ? first : cluster.choose('placement', ties)
-    scored.splice(scored.indexOf(next), 1)
-    result.push(next.pool)
+  while (left.length > 0) {
+    const next = cluster.best(
+      'placement',
+      left,
+      (pool) => statusRank(cluster, pool),
+      (pool) => -(scores.get(pool) ?? 0),
+    ) as Pool
+    left.splice(left.indexOf(next), 1)
+    result.push(next)
   }
   return result
 }
 
-/** Volumes with snapshots can only grow where every io-engine involved knows how to rebuild them. */
+/** Volumes with snapshots are rebuilt only where every io-engine involved knows how to. */
 export function canRebuildSnapshots(volume: Volume): boolean {
   return [...volume.replicas].every((replica) => compareVersions(replica.node.version, [2, 7, 0]) >= 0)
 }

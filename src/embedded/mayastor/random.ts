@@ -1,5 +1,31 @@
-/** Decides a tie: which of several equally good candidates Mayastor happens to take. */
-export type Choose = <T>(what: string, options: readonly T[]) => T
+/** What the real thing leaves open, and is decided by whoever decides ties. */
+export type Choice =
+  /** Which of the pools with the best score takes a new replica. */
+  | 'placement'
+  /** Which of the replicas that rank first leaves. */
+  | 'removal'
+  /** Which healthy child a rebuild copies from. */
+  | 'rebuild-source'
+  /** Which of the healthy replicas a nexus is built from after an unclean shutdown. */
+  | 'nexus-source'
+  /** Which of the nodes with the fewest targets gets one. */
+  | 'target-node'
+  /** Which of the volumes the reconciler has to look at is next. */
+  | 'reconcile-volume'
+  /** Which of the replicas that could be attached is next. */
+  | 'attach-replica'
+  /** Which of the largest replicas of a full pool is moved. */
+  | 'move-replica'
+  /** Which of the pools whose drain waits longest comes first, and which of a pool's replicas. */
+  | 'drain-pool'
+  | 'drain-replica'
+  /** How a child fails whose pool ran full during its rebuild. */
+  | 'rebuild-fault'
+  /** When within its period a node is polled, in ms. */
+  | 'poll-phase'
+
+/** Takes one of several things the real thing might do equally well. */
+export type Choose = <T>(what: Choice, options: readonly T[]) => T
 
 /** A small seeded generator (mulberry32): the same seed gives the same cluster, uuids and ties. */
 export class Random {
@@ -31,9 +57,8 @@ export class Random {
     ].join('-')
   }
 
-  readonly choose: Choose = (_what, options) => {
-    const option = options[this.below(options.length)]
-    if (option === undefined) throw new Error('choose needs at least one option')
-    return option
+  readonly choose = <T>(_what: string, options: readonly T[]): T => {
+    if (options.length === 0) throw new Error('choose needs at least one option')
+    return options[this.below(options.length)] as T
   }
 }

@@ -1,12 +1,12 @@
-import { type Child, type Cluster, MiB, type Nexus, type RebuildRecord } from './model.js'
+import { type Child, type Cluster, MiB, type Nexus, type Rebuild, type RebuildRecord } from './model.js'
 
 /** A child that was synced before only needs what was written while it was away. */
 const PARTIAL_SHARE = 0.05
 const CHECKPOINTS = 10
 
 /**
- * Starts copying from one of the nexus's synced children to `child`; false if there is none to copy from.
- * `ended` is called once: when the copy is complete, or when the pool of a thin replica runs full on the way.
+ * Starts copying from one of the nexus's synced children, a local one if there is, to `child`; false if there is none
+ * to copy from. `ended` is called once: when the copy is complete, or when the pool of a thin replica runs full.
  */
 export function startRebuild(
   cluster: Cluster,
@@ -17,9 +17,12 @@ export function startRebuild(
 ): boolean {
   const { clock } = cluster
   const { replica } = child
-  const sources = nexus.children.filter((other) => other.state === 'Online')
-  if (sources.length === 0) return false
-  const source = cluster.choose('rebuild-source', sources)
+  const source = cluster.best(
+    'rebuild-source',
+    nexus.children.filter((other) => other.state === 'Online'),
+    (other) => (other.replica.node === nexus.node ? 0 : 1),
+  )
+  if (source === undefined) return false
   const dataBytes = source.replica.dataBytes
   const totalBytes = partial ? Math.min(dataBytes, Math.max(MiB, Math.floor(dataBytes * PARTIAL_SHARE))) : dataBytes
   const startedAt = clock.now()
@@ -32,7 +35,7 @@ export function startRebuild(
   let cancelTimer = () => {}
   const schedule = (checkpoint: number): void => {
     const at = startedAt + Math.round((durationMs * checkpoint) / CHECKPOINTS)
-    cancelTimer = clock.after(at - clock.now(), () => {
+    cancelTimer = cluster.after(at - clock.now(), () => {
       if (replica.thin && replica.pool.freeBytes < 0) ended('out-of-space')
       else if (checkpoint < CHECKPOINTS) schedule(checkpoint + 1)
       else ended('completed')
@@ -58,8 +61,7 @@ export function endRebuild(cluster: Cluster, nexus: Nexus, child: Child, state: 
   rebuild.cancel()
   const rebuiltBytes = state === 'Completed' ? rebuild.totalBytes : rebuild.rebuiltBytes()
   replica.rebuild = undefined
-  const copied = rebuild.partial ? 0 : rebuiltBytes
-  replica.writtenBytes = Math.min(replica.sizeBytes, Math.max(replica.writtenBytes, copied))
+  replica.writtenBytes = Math.min(replica.sizeBytes, Math.max(replica.writtenBytes, copiedBytes(rebuild, state)))
   nexus.history.push({
     child: replica,
     source: rebuild.source.replica,
@@ -78,8 +80,19 @@ export function endRebuild(cluster: Cluster, nexus: Nexus, child: Child, state: 
   })
 }
 
-export function runningRebuilds(cluster: Cluster): number {
+/** What the copy wrote; what the application wrote meanwhile went to the child too. */
+function copiedBytes({ partial, source, rebuiltBytes }: Rebuild, state: RebuildRecord['state']): number {
+  if (state !== 'Completed') return partial ? 0 : rebuiltBytes()
+  return partial ? source.replica.writtenBytes : source.replica.dataBytes
+}
+
+/** As far as the core knows. */
+export function reportedRebuilds(cluster: Cluster): number {
   let count = 0
-  for (const replica of cluster.replicas.values()) if (replica.rebuild !== undefined) count++
+  for (const node of cluster.nodes.values()) {
+    for (const nexus of node.reportedNexuses.values()) {
+      for (const child of nexus.children) if (child.progressPercent !== undefined) count++
+    }
+  }
   return count
 }

@@ -1,23 +1,29 @@
-import { failure } from './failure.js'
-import type { Child, Cluster, Replica, Volume } from './model.js'
-import { attachChild, createNexus, onlineChild, shutdownNexus } from './nexus.js'
-import type { Operation, Operations, Steps } from './operations.js'
-import { removalCandidate } from './removal.js'
-import { createReplica, destroyReplica, disownReplica } from './replicas.js'
-import { endUpdate, removeReplica, startUpdate } from './set-replica.js'
-import { isReportedOnline, reportedNexus, volumeStatus } from './view.js'
+import { healTarget, hotSpare, isSettled } from './hot-spare.js'
+import type { Cluster, Node, Replica, Volume } from './model.js'
+import { destroyNexus } from './nexus.js'
+import { groupLock, type Operation, type Operations, type Steps, volumeLock } from './operations.js'
+import { moveOutOfSpace } from './out-of-space.js'
+import { drainPools } from './pool-drain.js'
+import { destroyReplica, disownReplica } from './replicas.js'
+import { flush, forgetOutcome } from './store.js'
+import { isReportedOnline, volumeStatus } from './view.js'
+import { destroy, republish } from './workload.js'
 
 /** Leftovers are looked at in every fifth round only. */
 const GARBAGE_ROUNDS = 5
-/** An event (a node came back, a degraded volume was published) is acted on this soon. */
-const TRIGGER_MS = 1_000
 
-/** The core's own hand: in rounds it repairs volumes (hot-spare) and clears leftovers, whoever else is at work. */
+/**
+ * The core's own hand: round after round it looks at everything there is, one thing after the other, whoever else is at
+ * work, and passes over what somebody else holds. The next round follows soon while there is more to do.
+ */
 export class Reconciler {
   readonly #cluster: Cluster
   readonly #operations: Operations
   #cancel = () => {}
-  #nextAt = Number.POSITIVE_INFINITY
+  #stopped = true
+  #running = false
+  #triggered = false
+  #busy = false
   #rounds = 0
 
   constructor(cluster: Cluster, operations: Operations) {
@@ -26,189 +32,146 @@ export class Reconciler {
   }
 
   start(): void {
+    this.#stopped = false
+    this.#running = false
     this.#schedule(this.#cluster.settings.reconcileIdleMs)
   }
 
   stop(): void {
+    this.#stopped = true
     this.#cancel()
-    this.#nextAt = Number.POSITIVE_INFINITY
   }
 
+  /** Something happened that does not wait for the next round: it follows at once. */
   trigger(): void {
-    if (this.#nextAt === Number.POSITIVE_INFINITY) return
-    if (this.#nextAt > this.#cluster.clock.now() + TRIGGER_MS) this.#schedule(TRIGGER_MS)
+    if (this.#stopped) return
+    this.#triggered = true
+    if (!this.#running) this.#schedule(0)
   }
 
   #schedule(ms: number): void {
-    const { clock } = this.#cluster
     this.#cancel()
-    this.#nextAt = clock.now() + ms
-    this.#cancel = clock.after(ms, () => {
-      const busy = this.#round()
-      this.#schedule(busy ? this.#cluster.settings.reconcileBusyMs : this.#cluster.settings.reconcileIdleMs)
-    })
+    this.#cancel = this.#cluster.after(ms, () => this.#round())
   }
 
-  /** Whether there is more to do soon. */
-  #round(): boolean {
-    let busy = false
-    for (const volume of this.#cluster.volumes.values()) {
-      if (isSettled(this.#cluster, volume)) continue
-      busy = true
-      if (this.#operations.isLocked(volume)) continue
-      this.#operations.start('reconcile', volume.uuid, 'hot-spare', (operation) =>
-        reconcileVolume(this.#cluster, this.#operations, operation, volume),
-      )
-    }
-    if (this.#drainNodes()) busy = true
+  #round(): void {
+    this.#running = true
+    this.#triggered = false
+    this.#busy = false
     this.#rounds++
-    if (this.#rounds % GARBAGE_ROUNDS === 0) this.#collectGarbage()
-    return busy
+    this.#operations.start('reconcile', undefined, 'hot-spare', (operation) => this.#steps(operation))
   }
 
-  #collectGarbage(): void {
-    for (const replica of [...this.#cluster.replicas.values()]) {
-      const left = replica.owner === undefined && replica.nexusOwner === undefined
-      if (left && isReportedOnline(replica)) destroyReplica(this.#cluster, replica, 'garbage')
+  *#steps(operation: Operation): Steps {
+    const cluster = this.#cluster
+    const busy = () => {
+      this.#busy = true
     }
+    const collects = this.#rounds % GARBAGE_ROUNDS === 0
+    const unsettled = [...cluster.volumes.values()].filter((volume) => !isSettled(cluster, volume))
+    for (const volume of unsettled) {
+      if (!this.#operations.isLocked(volumeLock(volume)) && !flush(cluster, volume)) busy()
+    }
+    yield* moveOutOfSpace(cluster, this.#operations, operation)
+    yield* this.#each(operation, unsettled, (volume) => hotSpare(cluster, volume, busy))
+    if (collects) yield* this.#each(operation, unsettled, (volume) => collectVolume(cluster, volume))
+    yield* this.#each(operation, unsettled, (volume) => healTarget(cluster, volume))
+    if (collects) collectReplicas(cluster)
+    for (const node of cluster.nodes.values()) yield* this.#drainNode(operation, node)
+    drainPools(cluster, this.#operations, operation, busy)
+    this.#running = false
+    if (this.#triggered) this.#schedule(0)
+    else this.#schedule(this.#busy ? cluster.settings.reconcileBusyMs : cluster.settings.reconcileIdleMs)
+    return undefined
   }
 
-  /** Draining moves the targets away, one volume at a time, and leaves the replicas where they are. */
-  #drainNodes(): boolean {
-    for (const node of this.#cluster.nodes.values()) {
-      if (node.drainLabels.size === 0) continue
-      for (const nexus of node.nexuses) {
-        const { volume } = nexus
-        if (this.#operations.isLocked(volume)) continue
-        shutdownNexus(this.#cluster, volume, 'core')
-        createNexus(this.#cluster, volume, undefined, 'core')
-        return true
+  /** One after the other in some order; what another operation holds is left for the next round. */
+  *#each(operation: Operation, volumes: readonly Volume[], look: (volume: Volume) => Steps): Steps {
+    for (const volume of this.#cluster.inAnyOrder('reconcile-volume', volumes)) {
+      if (this.#cluster.volumes.get(volume.uuid) !== volume) continue
+      const key = volumeLock(volume)
+      if (!this.#operations.tryLock(operation, key)) {
+        this.#busy = true
+        continue
+      }
+      try {
+        yield* look(volume)
+      } finally {
+        this.#operations.unlock(operation, key)
       }
     }
-    return false
-  }
-}
-
-function isSettled(cluster: Cluster, volume: Volume): boolean {
-  if (volume.replicas.size !== volume.numReplicas) return false
-  return volumeStatus(cluster, volume) === 'Online'
-}
-
-/** One look at one volume. What it may do depends on the volume's status, and all of it needs `self_heal`. */
-function* reconcileVolume(cluster: Cluster, operations: Operations, operation: Operation, volume: Volume): Steps {
-  if (!operations.tryLock(operation, volume)) return undefined
-  try {
-    const status = volumeStatus(cluster, volume)
-    if (volume.target !== undefined && recreateNexus(cluster, volume)) return undefined
-    if (!volume.selfHeal || status === 'Faulted') return undefined
-    if (status === 'Degraded' || status === 'Unknown') {
-      const replaced = yield* faultedChildren(cluster, volume)
-      if (replaced !== undefined) return replaced
-    }
-    yield* replicaCount(cluster, volume)
-    if (status === 'Degraded' || status === 'Unknown') yield* nexusCount(cluster, volume)
     return undefined
-  } finally {
-    operations.unlock(operation)
   }
-}
 
-/** A target whose nexus is gone from a node that is there, or has no healthy child left although there is one again. */
-function recreateNexus(cluster: Cluster, volume: Volume): boolean {
-  const { target } = volume
-  const node = target && cluster.nodes.get(target.node)
-  if (node === undefined || node.reportedStatus !== 'Online' || !node.online) return false
-  const reported = reportedNexus(cluster, volume)
-  if (reported !== undefined && reported.state !== 'Faulted') return false
-  if (![...volume.replicas].some((r) => r.healthyRecorded && isReportedOnline(r) && r.node.online)) return false
-  if (volume.nexus !== undefined) {
-    shutdownNexus(cluster, volume, 'core')
-    if (volume.nexusInfo !== undefined) volume.nexusInfo.cleanShutdown = false
-  }
-  createNexus(cluster, volume, node, 'core', volume.target?.nexus)
-  return true
-}
-
-/**
- * A child that was synced before it faulted is waited for; back in time it is rebuilt partially. Otherwise its replica
- * is given up, and the count below makes a new one, with a new uuid, on any eligible pool.
- */
-function* faultedChildren(cluster: Cluster, volume: Volume): Steps {
-  const reported = reportedNexus(cluster, volume)
-  for (const { replica, state } of reported?.children ?? []) {
-    const nexus = volume.nexus
-    const child = nexus?.childOf(replica)
-    if (state !== 'Faulted' || nexus === undefined || child?.state !== 'Faulted') continue
-    if (!nexus.children.some((other) => other.state === 'Online')) continue
-    const waited = cluster.clock.now() - (child.faultedAt ?? 0)
-    if (isWorthWaiting(child) && waited < cluster.settings.faultedChildWaitMs) {
-      if (isReportedOnline(replica) && replica.node.online) onlineChild(cluster, nexus, child)
-      continue
+  /** Moves the targets away and leaves the replicas where they are. A single replica keeps its local target. */
+  *#drainNode(operation: Operation, node: Node): Steps {
+    if (node.drainLabels.size === 0 || node.drained) return undefined
+    let failed = false
+    const onNode = (volume: Volume) => volume.target?.node === node.id && volume.life === 'Created'
+    const volumes = [...this.#cluster.volumes.values()].filter(onNode)
+    for (const volume of this.#cluster.inAnyOrder('reconcile-volume', volumes)) {
+      const own = volume.numReplicas === 1 ? [...volume.replicas].at(-1)?.node : undefined
+      if (own === node) continue
+      const key = volumeLock(volume)
+      if (!onNode(volume) || !this.#operations.tryLock(operation, key)) {
+        failed = true
+        continue
+      }
+      try {
+        const refused = yield* this.#operations.holding(operation, groupLock(volume), () =>
+          republish(this.#cluster, volume, 'core', own?.id),
+        )
+        if (refused !== undefined) failed = true
+      } finally {
+        this.#operations.unlock(operation, key)
+      }
     }
-    const failed = yield* removeReplica(cluster, volume, replica, 'hot-spare')
-    if (failed !== undefined) return failed
+    if (failed || node.drainLabels.size === 0) return undefined
+    node.drained = true
+    this.#cluster.emit('node-drained', { node: node.id })
+    return undefined
   }
-  return undefined
 }
 
-function isWorthWaiting(child: Child): boolean {
-  return child.wasSynced && child.reason === undefined
-}
-
-/** Creates what is missing, or removes one of what is too many with the order and the guards of a decrease. */
-function* replicaCount(cluster: Cluster, volume: Volume): Steps {
-  while (volume.replicas.size < volume.numReplicas) {
-    yield { step: 'create replica' }
-    const failed = yield* createReplica(cluster, volume, 'hot-spare', () => {})
-    if (failed !== undefined) return failed
+/** What is being deleted is deleted, and what belongs to a volume without being of use to it any more is let go. */
+function* collectVolume(cluster: Cluster, volume: Volume): Steps {
+  if (volume.life === 'Deleting') return yield* destroy(cluster, volume, 'garbage')
+  if (volume.nexus !== undefined && volume.nexus.uuid !== volume.target?.nexus && volume.operation === undefined) {
+    destroyNexus(cluster, volume, 'garbage')
   }
-  if (volume.replicas.size > volume.numReplicas) {
-    const victim = removalCandidate(cluster, volume, volume.numReplicas)
-    if (victim === undefined) return undefined
-    startUpdate(cluster, volume, 'RemoveUnusedReplica', 'hot-spare')
-    const failed = yield* removeReplica(cluster, volume, victim, 'hot-spare')
-    endUpdate(cluster, volume, 'hot-spare', failed)
-    return failed
-  }
-  return undefined
-}
-
-/** Attaches the volume's replicas that are not in its nexus, each with a full rebuild. */
-function* nexusCount(cluster: Cluster, volume: Volume): Steps {
+  const status = volumeStatus(cluster, volume)
+  if (volume.target === undefined || volume.target.down || status === 'Faulted' || status === 'Unknown')
+    return undefined
   for (const replica of [...volume.replicas]) {
-    const { nexus } = volume
-    if (nexus === undefined) return undefined
-    if (nexus.childOf(replica) !== undefined || !isReportedOnline(replica)) continue
-    if (nexus.children.length >= volume.numReplicas) return undefined
-    if (lacksSpace(replica, nexus.children)) {
-      // Where the rebuild would not fit, the replica is given up and made again elsewhere.
-      disownReplica(cluster, replica, 'hot-spare')
-      yield { step: 'destroy replica' }
-      destroyReplica(cluster, replica, 'hot-spare')
-      continue
-    }
-    yield { step: 'attach replica' }
-    if (volume.nexus === nexus && volume.replicas.has(replica)) attachChild(cluster, volume, replica, 'hot-spare')
+    if (isUseless(volume, replica)) disownReplica(cluster, replica, 'garbage')
   }
   return undefined
 }
 
-function lacksSpace(replica: Replica, children: readonly Child[]): boolean {
-  if (!replica.thin) return false
-  const missing = Math.max(0, ...children.map((c) => c.replica.dataBytes)) - replica.allocatedBytes
-  return replica.pool.freeBytes < missing
+/** Out of the target, not recorded as healthy, and either not heard of or left behind with an old target. */
+function isUseless(volume: Volume, replica: Replica): boolean {
+  if (volume.target?.children.has(replica) || replica.healthyRecorded) return false
+  const stranded = volume.abandoned.find((target) => target.children.has(replica) && target.node === replica.node.id)
+  if (stranded !== undefined) return replica.nexusOwner === undefined || replica.nexusOwner === stranded.nexus
+  return !isReportedOnline(replica) && replica.nexusOwner === undefined
 }
 
-/** What a restarted core finds in etcd: an operation without a result counts as failed and is dropped. */
-export function restart(cluster: Cluster, operations: Operations): void {
-  operations.drop(failure('Unavailable', 'Unavailable', 'The core agent is not available'))
-  for (const volume of cluster.volumes.values()) {
-    if (volume.operation !== undefined) {
-      endUpdate(cluster, volume, 'core', failure('Aborted', 'Aborted', 'dropped at restart'))
-    }
+function collectReplicas(cluster: Cluster): void {
+  for (const replica of [...cluster.replicas.values()]) {
+    const isLeft = replica.owner === undefined || replica.life === 'Deleting'
+    if (!isLeft || replica.nexusOwner !== undefined) continue
+    disownReplica(cluster, replica, 'garbage')
+    if (replica.pool.node.reportedStatus === 'Online') destroyReplica(cluster, replica, 'garbage')
   }
+}
+
+/** What a restarted core finds in etcd: an operation without a result, which counts as failed at its first look. */
+export function restart(cluster: Cluster): void {
+  for (const volume of cluster.volumes.values()) forgetOutcome(volume)
   for (const replica of cluster.replicas.values()) {
-    if (replica.owner === undefined) replica.nexusOwner = undefined
+    const { owner } = replica
+    replica.nexusOwner = owner?.target?.children.has(replica) ? owner.target.nexus : undefined
+    if (replica.life === 'Creating') replica.life = 'Deleting'
   }
   cluster.emit('core-restarted', {})
 }

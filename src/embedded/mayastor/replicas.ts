@@ -1,8 +1,9 @@
 import type { Actor } from './event.js'
-import { type Failure, failure } from './failure.js'
-import { type Cluster, type Pool, Replica, type Volume } from './model.js'
+import { engineFailure, type Failure, failure, nodeNotOnline, precondition } from './failure.js'
+import { type Cluster, type Node, type Pool, Replica, type Snapshot, type Volume } from './model.js'
 import type { Steps } from './operations.js'
 import { candidates } from './placement.js'
+import { notPersisted, persist } from './store.js'
 import { reportPool, reportReplica } from './view.js'
 
 /** Puts a replica on a pool, whatever the placement rules say. */
@@ -12,59 +13,114 @@ export function putReplica(
   pool: Pool,
   of: { uuid: string; synced: boolean; writtenBytes: number },
 ): Replica {
-  const replica = new Replica({ ...of, pool, volume })
-  pool.replicas.add(replica)
-  volume.replicas.add(replica)
-  cluster.replicas.set(replica.uuid, replica)
-  reportReplica(replica)
-  reportPool(pool)
+  const replica = recordReplica(cluster, volume, pool, of)
+  replica.life = 'Created'
+  onDisk(replica)
   return replica
 }
 
+function recordReplica(
+  cluster: Cluster,
+  volume: Volume,
+  pool: Pool,
+  of: { uuid: string; synced: boolean; writtenBytes: number },
+): Replica {
+  const replica = new Replica({ ...of, pool, volume })
+  volume.replicas.add(replica)
+  cluster.replicas.set(replica.uuid, replica)
+  return replica
+}
+
+function onDisk(replica: Replica): void {
+  replica.pool.replicas.add(replica)
+  reportReplica(replica)
+  reportPool(replica.pool)
+}
+
+export const noPools: Failure = failure(
+  'ResourceExhausted',
+  'NotEnoughResources',
+  'Not enough resources available',
+  'Not enough suitable pools available, 0/1',
+)
+
 /**
  * Creates a replica on the best pool. When that fails the next best is silently tried, and so on, so the replica may
- * land where nobody expected it. The list is made once: what changes meanwhile is not looked at again.
+ * land where nobody expected it. The list is made once: of what changes meanwhile only a node's cordon is looked at.
  */
 export function* createReplica(
   cluster: Cluster,
   volume: Volume,
   by: Actor,
   created: (replica: Replica) => void,
+  moving?: Replica,
 ): Steps {
-  const pools = candidates(cluster, volume)
-  let last: Failure = failure('ResourceExhausted', 'NotEnoughResources', 'Not enough suitable pools available, 0/1')
-  for (const [index, pool] of pools.entries()) {
-    if (index > 0) yield { step: 'create replica elsewhere' }
-    const fault = createFault(cluster, volume, pool)
-    if (fault === undefined) {
-      // Nothing was ever written to a volume without NexusInfo, so an empty replica of it lacks nothing.
-      const synced = volume.nexusInfo === undefined
-      const replica = putReplica(cluster, volume, pool, { uuid: cluster.random.uuid(), synced, writtenBytes: 0 })
-      cluster.emit('replica-created', {
-        volume: volume.uuid,
-        replica: replica.uuid,
-        pool: pool.id,
-        node: pool.node.id,
-        by,
-      })
-      created(replica)
-      return undefined
-    }
-    last = fault
-    cluster.emit('replica-create-failed', { volume: volume.uuid, pool: pool.id, by, reason: fault.details })
+  let last: Failure = noPools
+  for (const pool of candidates(cluster, volume, moving)) {
+    const failed = yield* createReplicaOn(cluster, volume, pool, by, created)
+    if (failed === undefined) return undefined
+    last = failed
   }
   return last
 }
 
-function createFault(cluster: Cluster, volume: Volume, pool: Pool): Failure | undefined {
-  if (!pool.node.online) return failure('Unavailable', 'NodeNotOnline', `Node '${pool.node.id}' is not online`)
-  if (cluster.faults.hits('create', pool.id)) {
-    return failure('Internal', 'GrpcRequestError', `create_replica on pool '${pool.id}' failed`)
+/**
+ * Recorded first, then made, then recorded as made. One that could not be made, or whose making could not be recorded,
+ * stays the volume's in etcd, for the reconciler to clear.
+ */
+export function* createReplicaOn(
+  cluster: Cluster,
+  volume: Volume,
+  pool: Pool,
+  by: Actor,
+  created: (replica: Replica) => void,
+): Steps {
+  const { node } = pool
+  const about = { volume: volume.uuid, pool: pool.id, node: node.id, by }
+  const refused = node.cordoned
+    ? precondition('CordonedNode', `Replica create attempted on cordoned node '${node.id}'`)
+    : persist(cluster, volume)
+      ? undefined
+      : notPersisted
+  if (refused !== undefined) {
+    cluster.emit('replica-create-failed', { ...about, reason: refused.message })
+    return refused
   }
-  if (!volume.thin && pool.freeBytes < volume.sizeBytes) {
-    return failure('ResourceExhausted', 'GrpcRequestError', `create_replica: not enough space on pool '${pool.id}'`)
+  // Nothing was ever written to a volume without NexusInfo, so an empty replica of it lacks nothing.
+  const synced = volume.nexusInfo === undefined
+  const replica = recordReplica(cluster, volume, pool, { uuid: cluster.random.uuid(), synced, writtenBytes: 0 })
+  yield { step: 'create replica' }
+  const fault = createFault(cluster, volume, pool)
+  if (fault !== undefined) {
+    replica.life = 'Deleting'
+    cluster.emit('replica-create-failed', { ...about, replica: replica.uuid, reason: fault.details })
+    return fault
+  }
+  onDisk(replica)
+  cluster.emit('replica-created', { ...about, replica: replica.uuid })
+  if (!persist(cluster, volume)) {
+    replica.life = 'Deleting'
+    return notPersisted
+  }
+  replica.life = 'Created'
+  created(replica)
+  return undefined
+}
+
+function createFault(cluster: Cluster, volume: Volume, pool: Pool): Failure | undefined {
+  if (!pool.node.online) return unreachable(pool.node)
+  if (!pool.imported) return engineFailure('NotFound', 'create_replica', `pool '${pool.id}' not found`)
+  if (cluster.faults.hits('create', pool.id)) return engineFailure('Internal', 'create_replica', `pool '${pool.id}'`)
+  if (!volume.asThin && pool.freeBytes < volume.sizeBytes) {
+    return engineFailure('ResourceExhausted', 'create_replica', `not enough space on pool '${pool.id}'`)
   }
   return undefined
+}
+
+/** What the core says of a node it cannot reach: that it is offline if it knows, else that nobody answered. */
+export function unreachable(node: Node): Failure {
+  if (node.reportedStatus !== 'Online') return nodeNotOnline(node.id)
+  return failure('Timeout', 'GrpcConnectTimeout', `Timed out attempting to connect to node '${node.id}'`)
 }
 
 /** The volume lets go of a replica in etcd; from here on it is only a leftover on its pool. */
@@ -72,9 +128,7 @@ export function disownReplica(cluster: Cluster, replica: Replica, by: Actor): vo
   const volume = replica.owner
   if (volume === undefined) return
   volume.replicas.delete(replica)
-  volume.nexusInfo?.healthy.delete(replica.uuid)
   replica.owner = undefined
-  replica.deleting = true
   cluster.emit('replica-disowned', { volume: volume.uuid, replica: replica.uuid, pool: replica.pool.id, by })
 }
 
@@ -83,25 +137,44 @@ export function destroyReplica(cluster: Cluster, replica: Replica, by: Actor): F
   const about = { volume: replica.volumeUuid, replica: replica.uuid, pool: replica.pool.id, by }
   const fault = destroyFault(cluster, replica)
   if (fault !== undefined) {
-    cluster.emit('replica-destroy-failed', { ...about, reason: fault.details })
+    cluster.emit('replica-destroy-failed', { ...about, reason: fault.message })
     return fault
   }
-  replica.pool.replicas.delete(replica)
-  replica.pool.leftBehindSnapshotBytes += replica.snapshotBytes
+  if (replica.onDisk) {
+    replica.pool.replicas.delete(replica)
+    replica.pool.leftBehindSnapshotBytes += replica.snapshotBytes
+    reportReplica(replica)
+    reportPool(replica.pool)
+  }
   cluster.replicas.delete(replica.uuid)
-  reportReplica(replica)
-  reportPool(replica.pool)
   cluster.emit('replica-destroyed', about)
   return undefined
 }
 
 function destroyFault(cluster: Cluster, replica: Replica): Failure | undefined {
+  const { pool } = replica
   if (replica.nexusOwner !== undefined) {
-    return failure('InUse', 'InUse', `Replica '${replica.uuid}' is in use by nexus '${replica.nexusOwner}'`)
+    return failure('InUse', 'InUse', `Replica resource id ${replica.uuid} is still in use`, `id: ${replica.uuid}`)
   }
-  if (!replica.node.online) return failure('Unavailable', 'NodeNotOnline', `Node '${replica.node.id}' is not online`)
+  replica.life = 'Deleting'
+  if (!pool.node.online) return unreachable(pool.node)
+  if (!pool.imported) return precondition('PoolNotLoaded', `Pool '${pool.id}' not loaded`)
   if (cluster.faults.hits('destroy', replica.uuid)) {
-    return failure('Internal', 'GrpcRequestError', `destroy_replica of '${replica.uuid}' failed`)
+    return engineFailure('Internal', 'destroy_replica', `replica '${replica.uuid}'`)
   }
   return undefined
+}
+
+/** Takes what belongs to a snapshot off the pools it is on, also off those whose replica has left. */
+export function dropSnapshot(volume: Volume, snapshot: Snapshot): void {
+  volume.snapshotList.splice(volume.snapshotList.indexOf(snapshot), 1)
+  for (const { pool, replica, bytes } of snapshot.parts) {
+    if (replica.onDisk) {
+      replica.snapshotBytes -= bytes
+      reportReplica(replica)
+    } else {
+      pool.leftBehindSnapshotBytes -= bytes
+    }
+    reportPool(pool)
+  }
 }

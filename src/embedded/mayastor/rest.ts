@@ -1,12 +1,15 @@
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import { cordonNode, drainNode, labelPool, setPoolCordon, uncordonNode, unlabelPool } from './cordon.js'
 import type { MayastorEvent } from './event.js'
-import { type Failure, failure, statusOf } from './failure.js'
+import { type Failure, type FailureKind, failure, notFound, precondition, statusOf } from './failure.js'
 import type { Call, CallFault } from './faults.js'
-import { type Cluster, CREATED_BY, cordonBits, type Pool, type Volume } from './model.js'
+import { type Cluster, cordonBits, type Volume } from './model.js'
 import { removeChild } from './nexus.js'
-import type { Operation, Operations, Steps } from './operations.js'
-import { notFound, setReplicaCount } from './set-replica.js'
-import { reportedNexus } from './view.js'
+import type { Body, Operation, Operations } from './operations.js'
+import { drainPool, releaseDrain } from './pool-drain.js'
+import { destroyReplica } from './replicas.js'
+import { setReplicaCount } from './set-replica.js'
+import { isReportedOnline, reportedNexus } from './view.js'
 import * as wire from './wire.js'
 
 /** A mutating request as it arrived; `status` is there once it was answered. */
@@ -22,16 +25,15 @@ export interface Backend {
   readonly cluster: Cluster
   readonly operations: Operations
   readonly writes: Write[]
-  /** Volume uuids in the order in which listings page through them. */
-  readonly listing: readonly string[]
   /** False while the core agent restarts. */
   readonly isUp: () => boolean
 }
 
 /** The effect of a mutating request on the core, and the answer when it succeeded (undefined: 204, no body). */
 interface Change {
+  readonly operation: string
   readonly volume?: string
-  readonly steps: (operation: Operation) => Steps
+  readonly body: Body
   readonly answer: () => object | undefined
 }
 
@@ -51,11 +53,12 @@ export function buildRest(backend: Backend): FastifyInstance {
   return app
 }
 
-function sendFailure(reply: FastifyReply, { kind, details }: Failure): FastifyReply {
-  return reply.code(statusOf(kind)).send({ details, message: details, kind })
+function sendFailure(reply: FastifyReply, { kind, message, details }: Failure): FastifyReply {
+  return reply.code(statusOf(kind)).send({ details, message, kind })
 }
 
-function reads(app: FastifyInstance, { cluster, listing, isUp }: Backend): void {
+function reads(app: FastifyInstance, { cluster, isUp }: Backend): void {
+  const { listing } = cluster
   const read = (path: string, answer: (params: Params, query: Query) => object | Failure) => {
     app.get(`/v0${path}`, async (request, reply) => {
       const result = isUp() ? answer(request.params as Params, request.query as Query) : unavailable
@@ -68,7 +71,7 @@ function reads(app: FastifyInstance, { cluster, listing, isUp }: Backend): void 
     const max = wholeNumber(query['max_entries'])
     const from = wholeNumber(query['starting_token'] ?? '0')
     if (max === undefined || from === undefined) {
-      return { kind: 'Deserialize', details: 'Query deserialize error: missing or invalid field `max_entries`' }
+      return badRequest('Deserialize', 'Query deserialize error: missing or invalid field `max_entries`')
     }
     const id = query['volume_id']
     if (id !== undefined) {
@@ -82,16 +85,13 @@ function reads(app: FastifyInstance, { cluster, listing, isUp }: Backend): void 
   })
   read('/volumes/:id', ({ id = '' }) => {
     const volume = cluster.volumes.get(id)
-    return volume === undefined ? notFound(id) : wire.volumeJson(cluster, volume)
+    return volume === undefined ? notFound('Volume', id) : wire.volumeJson(cluster, volume)
   })
   read('/volumes/:id/rebuild-history', ({ id = '' }) => {
     const volume = cluster.volumes.get(id)
-    if (volume === undefined) return notFound(id)
-    if (volume.target === undefined) {
-      return failure('FailedPrecondition', 'NoTarget', `Volume '${id}' has no target`)
-    }
-    const none = failure('NotFound', 'RebuildHistoryNotFound', `No rebuild history of volume '${id}'`)
-    return wire.rebuildHistoryJson(volume) ?? none
+    if (volume === undefined) return notFound('Volume', id)
+    if (volume.target === undefined) return precondition('VolumeNotPublished', `Volume '${id}' not published`)
+    return wire.rebuildHistoryJson(volume) ?? notFound('RebuildHistory', id)
   })
   read('/pools', (_params, query) => {
     const id = query['volume_id']
@@ -101,12 +101,18 @@ function reads(app: FastifyInstance, { cluster, listing, isUp }: Backend): void 
   })
   read('/pools/:id', ({ id = '' }) => {
     const pool = cluster.pools.get(id)
-    return pool === undefined ? poolNotFound(id) : wire.poolJson(cluster, pool)
+    return pool === undefined ? notFound('Pool', id) : wire.poolJson(cluster, pool)
   })
+  if (cluster.atLeast(2, 13)) {
+    read('/pools/:id/drain', ({ id = '' }) => {
+      const pool = cluster.pools.get(id)
+      return pool === undefined ? notFound('Pool', id) : (wire.poolDrainJson(pool) ?? notFound('PoolDrain', id))
+    })
+  }
   read('/nodes', () => [...cluster.nodes.values()].map(wire.nodeJson))
   read('/nodes/:id', ({ id = '' }) => {
     const node = cluster.nodes.get(id)
-    return node === undefined ? nodeNotFound(id) : wire.nodeJson(node)
+    return node === undefined ? notFound('Node', id) : wire.nodeJson(node)
   })
   read('/nexuses', () =>
     [...cluster.volumes.values()].flatMap((volume) => {
@@ -114,10 +120,11 @@ function reads(app: FastifyInstance, { cluster, listing, isUp }: Backend): void 
       return nexus === undefined ? [] : [wire.nexusJson(cluster, volume, nexus)]
     }),
   )
-  read('/replicas', () => [...cluster.replicas.values()].map(wire.replicaJson))
+  // Those the io-engines report; what is only recorded is under /specs.
+  read('/replicas', () => [...cluster.replicas.values()].filter(isReportedOnline).map(wire.replicaJson))
   read('/replicas/:id', ({ id = '' }) => {
     const replica = cluster.replicas.get(id)
-    return replica === undefined ? replicaNotFound(id) : wire.replicaJson(replica)
+    return replica !== undefined && isReportedOnline(replica) ? wire.replicaJson(replica) : notFound('Replica', id)
   })
   read('/specs', () => ({
     nexuses: [],
@@ -128,9 +135,11 @@ function reads(app: FastifyInstance, { cluster, listing, isUp }: Backend): void 
 }
 
 const unavailable: Failure = failure('Unavailable', 'Unavailable', 'The core agent is not available')
-const poolNotFound = (id: string) => failure('NotFound', 'PoolNotFound', `Pool '${id}' not found`)
-const nodeNotFound = (id: string) => failure('NotFound', 'NodeNotFound', `Node '${id}' not found`)
-const replicaNotFound = (id: string) => failure('NotFound', 'ReplicaNotFound', `Replica '${id}' not found`)
+
+/** The REST server's own refusal. */
+function badRequest(kind: FailureKind, message: string): Failure {
+  return { kind, message, details: '' }
+}
 
 function isFailure(result: object): result is Failure {
   return 'kind' in result && 'details' in result
@@ -157,11 +166,12 @@ function writes(app: FastifyInstance, backend: Backend): void {
   write('PUT', '/volumes/:volume/replica_count/:count', ({ volume = '', count = '' }) => {
     const wanted = wholeNumber(count)
     if (wanted === undefined || wanted > 255) {
-      return { kind: 'InvalidArgument', details: `Path deserialize error: can not parse '${count}' to a u8` }
+      return badRequest('InvalidArgument', `Path deserialize error: can not parse '${count}' to a u8`)
     }
     return {
+      operation: 'SetReplica',
       volume,
-      steps: (operation) => setReplicaCount(cluster, operations, operation, volume, wanted),
+      body: (operation) => setReplicaCount(cluster, operations, operation, volume, wanted),
       answer: () => wire.volumeJson(cluster, cluster.volumes.get(volume) as Volume),
     }
   })
@@ -169,7 +179,7 @@ function writes(app: FastifyInstance, backend: Backend): void {
   for (const method of ['PUT', 'DELETE'] as const) {
     write(method, '/nodes/:node/cordon/:label', ({ node: id = '', label = '' }) => {
       const node = cluster.nodes.get(id)
-      if (node === undefined) return nodeNotFound(id)
+      if (node === undefined) return notFound('Node', id)
       return oneStep(
         'cordon',
         () => (method === 'PUT' ? cordonNode(cluster, id, label) : uncordonNode(cluster, id, label)),
@@ -179,21 +189,23 @@ function writes(app: FastifyInstance, backend: Backend): void {
     if (!cluster.atLeast(2, 10)) continue
     write(method, '/pools/:pool/cordon', ({ pool: id = '' }, body) => {
       const pool = cluster.pools.get(id)
-      if (pool === undefined) return poolNotFound(id)
+      if (pool === undefined) return notFound('Pool', id)
       if (typeof body !== 'object' || body === null) {
-        return { kind: 'Deserialize', details: 'Json deserialize error: a cordon needs a body' }
+        return badRequest('Deserialize', 'Json deserialize error: a cordon needs a body')
       }
-      const bits = cordonBits.filter((bit) => (body as Record<string, unknown>)[bit] === true)
+      const flags = body as Record<string, unknown>
+      const bits = cordonBits.filter((bit) => flags[bit] === true)
+      const releases = method === 'DELETE' && flags['drain'] === true && cluster.atLeast(2, 13)
       return oneStep(
         'cordon',
-        () => setPoolCordon(cluster, pool, bits, method === 'PUT'),
+        () => (releases ? releaseDrain(cluster, pool) : setPoolCordon(cluster, pool, bits, method === 'PUT')),
         () => wire.poolJson(cluster, pool),
       )
     })
   }
   write('PUT', '/nodes/:node/drain/:label', ({ node: id = '', label = '' }) => {
     const node = cluster.nodes.get(id)
-    if (node === undefined) return nodeNotFound(id)
+    if (node === undefined) return notFound('Node', id)
     return oneStep(
       'drain',
       () => drainNode(cluster, id, label),
@@ -201,17 +213,30 @@ function writes(app: FastifyInstance, backend: Backend): void {
     )
   })
 
+  if (cluster.atLeast(2, 13)) {
+    write('PUT', '/pools/:pool/drain', ({ pool: id = '' }, body) => {
+      const pool = cluster.pools.get(id)
+      if (pool === undefined) return notFound('Pool', id)
+      const acceptsLoss = (body as { acceptSnapshotLoss?: unknown } | undefined)?.acceptSnapshotLoss === true
+      return oneStep(
+        'drain',
+        () => drainPool(cluster, pool, acceptsLoss),
+        () => wire.poolJson(cluster, pool),
+      )
+    })
+  }
+
   if (cluster.atLeast(2, 7, 1)) {
     write('PUT', '/pools/:pool/label/:assignment', ({ pool: id = '', assignment = '' }, _body, query) => {
       const pool = cluster.pools.get(id)
-      if (pool === undefined) return poolNotFound(id)
+      if (pool === undefined) return notFound('Pool', id)
       const [key = '', ...rest] = assignment.split('=')
       const set = () => labelPool(cluster, pool, key, rest.join('='), query['overwrite'] === 'true')
       return oneStep('label', set, () => wire.poolJson(cluster, pool))
     })
     write('DELETE', '/pools/:pool/label/:key', ({ pool: id = '', key = '' }) => {
       const pool = cluster.pools.get(id)
-      if (pool === undefined) return poolNotFound(id)
+      if (pool === undefined) return notFound('Pool', id)
       return oneStep(
         'label',
         () => unlabelPool(cluster, pool, key),
@@ -220,32 +245,38 @@ function writes(app: FastifyInstance, backend: Backend): void {
     })
   }
 
-  const refuseReplica = ({ replica: id = '' }: Params): Failure => {
+  // What nobody owns any more may be deleted by hand.
+  const deleteReplica = ({ replica: id = '' }: Params): Change | Failure => {
     const replica = cluster.replicas.get(id)
-    if (replica === undefined) return replicaNotFound(id)
-    return failure('InUse', 'InUse', `Replica '${id}' is in use by volume '${replica.volumeUuid}'`)
+    if (replica === undefined) return notFound('Replica', id)
+    if (replica.owner !== undefined) return inUse('Replica', id)
+    return oneStep(
+      'destroy replica',
+      () => destroyReplica(cluster, replica, 'person'),
+      () => undefined,
+    )
   }
-  write('DELETE', '/pools/:pool/replicas/:replica', refuseReplica)
-  write('DELETE', '/nodes/:node/pools/:pool/replicas/:replica', refuseReplica)
+  write('DELETE', '/pools/:pool/replicas/:replica', deleteReplica)
+  write('DELETE', '/nodes/:node/pools/:pool/replicas/:replica', deleteReplica)
   write('DELETE', '/nexuses/:nexus', ({ nexus: id = '' }) =>
-    volumeOfNexus(cluster, id) === undefined
-      ? failure('NotFound', 'NexusNotFound', `Nexus '${id}' not found`)
-      : failure('InUse', 'InUse', `Nexus '${id}' is in use by its volume`),
+    volumeOfNexus(cluster, id) === undefined ? notFound('Nexus', id) : inUse('Nexus', id),
   )
   // Allowed although a volume owns the nexus, and it forgets to clear the nexus from the replica's owners.
   write('DELETE', '/nexuses/:nexus/children/*', ({ nexus: id = '', '*': uri = '' }, _body, query) => {
-    const nexus = volumeOfNexus(cluster, id)?.nexus
+    const volume = volumeOfNexus(cluster, id)
     const uuid = query['uuid'] ?? /[?&]uuid=([^&]+)/.exec(uri)?.[1]
-    const child = nexus?.children.find((c) => c.replica.uuid === uuid)
-    if (nexus === undefined || child === undefined) {
-      return failure('NotFound', 'ChildNotFound', `Child '${uri}' of nexus '${id}' not found`)
-    }
+    const child = volume?.nexus?.children.find((c) => c.replica.uuid === uuid)
+    if (volume === undefined || child === undefined) return notFound('Child', uri)
     return oneStep(
       'remove child',
-      () => removeChild(cluster, nexus, child, 'person'),
+      () => removeChild(cluster, volume, child.replica, 'person', true),
       () => undefined,
     )
   })
+}
+
+function inUse(what: string, id: string): Failure {
+  return failure('InUse', 'InUse', `${what} Resource id ${id} is still in use`, `id: ${id}`)
 }
 
 function volumeOfNexus(cluster: Cluster, nexus: string): Volume | undefined {
@@ -253,87 +284,15 @@ function volumeOfNexus(cluster: Cluster, nexus: string): Volume | undefined {
 }
 
 /** A change that happens at one instant, a step's time after it was asked for. */
-function oneStep(step: string, apply: () => Failure | undefined, answer: () => object | undefined): Change {
+function oneStep(operation: string, apply: () => Failure | undefined, answer: () => object | undefined): Change {
   return {
+    operation,
     answer,
-    *steps() {
-      yield { step }
+    *body() {
+      yield { step: operation }
       return apply()
     },
   }
-}
-
-export function cordonNode(cluster: Cluster, id: string, label: string): Failure | undefined {
-  const node = cluster.nodes.get(id)
-  if (node === undefined) return nodeNotFound(id)
-  if (node.cordonLabels.has(label) || node.drainLabels.has(label)) {
-    return failure('FailedPrecondition', 'CordonLabel', `Node '${id}' is already cordoned with label '${label}'`)
-  }
-  node.cordonLabels.add(label)
-  cluster.emit('node-cordon', { node: id, reason: label })
-  return undefined
-}
-
-export function uncordonNode(cluster: Cluster, id: string, label: string): Failure | undefined {
-  const node = cluster.nodes.get(id)
-  if (node === undefined) return nodeNotFound(id)
-  if (!node.cordonLabels.delete(label) && !node.drainLabels.delete(label)) {
-    return failure('FailedPrecondition', 'UncordonLabel', `Node '${id}' has no cordon with label '${label}'`)
-  }
-  cluster.emit('node-uncordon', { node: id, reason: label })
-  return undefined
-}
-
-export function drainNode(cluster: Cluster, id: string, label: string): Failure | undefined {
-  const node = cluster.nodes.get(id)
-  if (node === undefined) return nodeNotFound(id)
-  if (node.cordonLabels.has(label) || node.drainLabels.has(label)) {
-    return failure('FailedPrecondition', 'CordonLabel', `Node '${id}' already has label '${label}'`)
-  }
-  node.drainLabels.add(label)
-  cluster.emit('node-cordon', { node: id, reason: `drain ${label}` })
-  cluster.onTrigger()
-  return undefined
-}
-
-/** Bits without an owner or a count: setting one that is set, or clearing one that is clear, is nobody's in particular. */
-export function setPoolCordon(
-  cluster: Cluster,
-  pool: Pool,
-  bits: readonly (typeof cordonBits)[number][],
-  value: boolean,
-): Failure | undefined {
-  const changed = bits.filter((bit) => pool.cordon[bit] !== value)
-  if (changed.length === 0) {
-    const sentence = `Pool '${pool.id}' is already ${value ? 'cordoned' : 'uncordoned'} so`
-    return { kind: 'AlreadyExists', details: `SvcError::PoolCordon: ${sentence}` }
-  }
-  for (const bit of changed) pool.cordon[bit] = value
-  cluster.emit(value ? 'pool-cordon' : 'pool-uncordon', { pool: pool.id, reason: changed.join(',') })
-  return undefined
-}
-
-export function labelPool(
-  cluster: Cluster,
-  pool: Pool,
-  key: string,
-  value: string,
-  overwrite: boolean,
-): Failure | undefined {
-  if (pool.labels.has(key) && !overwrite) {
-    return failure('FailedPrecondition', 'LabelsExists', `Pool '${pool.id}' already has label '${key}'`)
-  }
-  pool.labels.set(key, value)
-  cluster.emit('pool-label', { pool: pool.id, reason: `${key}=${value}` })
-  return undefined
-}
-
-export function unlabelPool(cluster: Cluster, pool: Pool, key: string): Failure | undefined {
-  if (key === CREATED_BY || !pool.labels.delete(key)) {
-    return failure('FailedPrecondition', 'LabelNotFound', `Label '${key}' cannot be removed from pool '${pool.id}'`)
-  }
-  cluster.emit('pool-label', { pool: pool.id, reason: `no ${key}` })
-  return undefined
 }
 
 /**
@@ -344,7 +303,7 @@ async function serveWrite(
   { cluster, operations, writes: log, isUp }: Backend,
   request: FastifyRequest,
   reply: FastifyReply,
-  change: (params: Params, body: unknown, query: Query) => Change | Failure,
+  toChange: (params: Params, body: unknown, query: Query) => Change | Failure,
 ): Promise<unknown> {
   const { clock, faults, settings } = cluster
   const path = request.url.split('?')[0] ?? request.url
@@ -378,7 +337,7 @@ async function serveWrite(
     cluster.emit('rest-answered', { ...about, status })
     return reply.code(status).send(content)
   }
-  const fail = ({ kind, details }: Failure) => answer(statusOf(kind), { details, message: details, kind })
+  const fail = ({ kind, message, details }: Failure) => answer(statusOf(kind), { details, message, kind })
   /** Puts a fault's answer in place of the real one; undefined when the fault leaves the answer alone. */
   const fake = ({ answer: instead, drop }: CallFault): (() => unknown) | undefined => {
     if (drop) return lose
@@ -397,21 +356,21 @@ async function serveWrite(
       return instead()
     }
   }
-  const parsed = isUp() ? change(params, body, request.query as Query) : unavailable
-  if ('kind' in parsed) return fail(parsed)
-
-  let operation: Operation | undefined
+  const begun: { refused?: Failure; change?: Change; operation?: Operation } = {}
   const begin = () => {
-    operation = operations.start(
-      path,
-      parsed.volume,
-      parsed.volume === undefined ? 'person' : 'set-replica',
-      parsed.steps,
-    )
+    const change = isUp() ? toChange(params, body, request.query as Query) : unavailable
+    if ('kind' in change) {
+      begun.refused = change
+      return
+    }
+    const by = change.volume === undefined ? 'person' : 'set-replica'
+    begun.change = change
+    begun.operation = operations.start(change.operation, change.volume, by, change.body)
   }
   const heldUpMs = fault?.when === 'before' ? (fault.delayMs ?? 0) : 0
-  if (heldUpMs > 0) clock.after(heldUpMs, begin)
+  if (heldUpMs > 0) cluster.after(heldUpMs, begin)
   else begin()
+  if (begun.refused !== undefined) return fail(begun.refused)
 
   if (fault?.when === 'during') {
     await delay(fault.delayMs)
@@ -420,8 +379,8 @@ async function serveWrite(
   }
   const deadline = entry.at + settings.restTimeoutMs
   await delay(Math.min(heldUpMs, settings.restTimeoutMs))
-  while (operation !== undefined && !operation.done && clock.now() < deadline && !closed.signal.aborted) {
-    await untilStep(operation, deadline - clock.now())
+  while (begun.operation?.done === false && clock.now() < deadline && !closed.signal.aborted) {
+    await untilStep(begun.operation, deadline - clock.now())
   }
   async function untilStep(running: Operation, ms: number): Promise<void> {
     const stepped = new AbortController()
@@ -433,8 +392,10 @@ async function serveWrite(
   }
 
   if (closed.signal.aborted) return lose()
-  if (operation === undefined || !operation.done) {
-    return fail({ kind: 'Timeout', details: `SvcError::Timeout: no answer within ${settings.restTimeoutMs} ms` })
+  if (begun.refused !== undefined) return fail(begun.refused)
+  const { change, operation } = begun
+  if (change === undefined || operation === undefined || !operation.done) {
+    return fail(badRequest('Timeout', `Request timed out after ${settings.restTimeoutMs} ms`))
   }
   if (fault?.when === 'after') {
     await delay(fault.delayMs)
@@ -442,7 +403,7 @@ async function serveWrite(
     if (instead !== undefined) return instead()
   }
   if (operation.failure !== undefined) return fail(operation.failure)
-  const content = parsed.answer()
+  const content = change.answer()
   return answer(content === undefined ? 204 : 200, content)
 }
 

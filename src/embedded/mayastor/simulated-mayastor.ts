@@ -1,8 +1,9 @@
 import type { AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import type { SimulatedClock } from '../clock.js'
+import { cordonNode, drainNode, labelPool, setPoolCordon, uncordonNode, unlabelPool } from './cordon.js'
 import type { MayastorEvent } from './event.js'
-import { type Failure, failure } from './failure.js'
+import { type Failure, failure, notFound } from './failure.js'
 import { Faults } from './faults.js'
 import {
   Cluster,
@@ -19,25 +20,18 @@ import {
   type Topology,
   Volume,
 } from './model.js'
-import { createNexus, faultChild, loseNode, returnNode, shutdownNexus } from './nexus.js'
-import { conflict, type Operation, Operations } from './operations.js'
+import { faultChild, loseNode, loseReplica, returnNode } from './nexus.js'
+import { type Operation, Operations, volumeLock } from './operations.js'
 import { candidates } from './placement.js'
+import { drainPool, releaseDrain } from './pool-drain.js'
 import { type Choose, Random } from './random.js'
 import { Reconciler, restart } from './reconcile.js'
-import { destroyReplica, disownReplica, putReplica } from './replicas.js'
-import {
-  buildRest,
-  cordonNode,
-  drainNode,
-  labelPool,
-  setPoolCordon,
-  uncordonNode,
-  unlabelPool,
-  type Write,
-} from './rest.js'
-import { endUpdate, notFound, setReplicaCount, startUpdate } from './set-replica.js'
+import { putReplica } from './replicas.js'
+import { buildRest, type Write } from './rest.js'
+import { completeUpdate, startUpdate } from './store.js'
 import type { Truth } from './truth.js'
 import { reportNode, reportPool } from './view.js'
+import { operationFor, putTarget, type Request } from './workload.js'
 
 const defaults = {
   version: '2.10.0',
@@ -49,13 +43,22 @@ const defaults = {
   stepMs: 200,
   healthyPersistDelayMs: 2_000,
   faultedChildWaitMs: 600_000,
+  maxPoolDrains: 1,
 } as const satisfies Settings
+
+/** A node is polled at one of this many points of its period. */
+const POLL_PHASES = 30
+
+/** As CSI makes volumes: on pools that came from a DiskPool. */
+const csiTopology: Topology = {
+  pool_topology: { labelled: { inclusion: { [CREATED_BY]: DISKPOOL_OPERATOR }, exclusion: {} } },
+}
 
 export interface MayastorOptions extends Partial<Settings> {
   readonly clock: SimulatedClock
   /** The same seed gives the same uuids, phases and ties. */
   readonly seed?: number
-  /** Decides ties in place of the seed: placement, removal, rebuild-source, nexus-source, target-node. */
+  /** Decides in place of the seed whatever the real thing leaves open. */
   readonly choose?: Choose
 }
 
@@ -114,16 +117,16 @@ export class SimulatedMayastor {
   readonly #cluster: Cluster
   readonly #operations: Operations
   readonly #reconciler: Reconciler
-  readonly #listing: string[] = []
-  readonly #timers = new Set<() => void>()
   readonly truth: Truth
   #app: FastifyInstance | undefined
   #up = true
 
   constructor({ clock, seed = 1, choose, ...settings }: MayastorOptions) {
     this.clock = clock
-    const random = new Random(seed)
-    this.#cluster = new Cluster(clock, { ...defaults, ...settings }, random, choose ?? random.choose, this.faults)
+    const ties = new Random(~seed)
+    const { faults } = this
+    const decide = choose ?? ties.choose
+    this.#cluster = new Cluster(clock, { ...defaults, ...settings }, new Random(seed), decide, faults)
     this.#operations = new Operations(this.#cluster)
     this.#reconciler = new Reconciler(this.#cluster, this.#operations)
     this.#cluster.onTrigger = () => this.#reconciler.trigger()
@@ -169,7 +172,6 @@ export class SimulatedMayastor {
       cluster: this.#cluster,
       operations: this.#operations,
       writes: this.#writes,
-      listing: this.#listing,
       isUp: () => this.#up,
     })
     return this.#app
@@ -177,8 +179,7 @@ export class SimulatedMayastor {
 
   async stop(): Promise<void> {
     this.#reconciler.stop()
-    for (const cancel of this.#timers) cancel()
-    this.#timers.clear()
+    this.#cluster.stopTimers()
     await this.#app?.close()
     this.#app = undefined
   }
@@ -193,20 +194,18 @@ export class SimulatedMayastor {
   }
 
   addNode({ id, labels = {}, version = this.#cluster.settings.version }: NodeOptions): void {
-    const { clock, settings, random, nodes } = this.#cluster
+    const { settings, nodes } = this.#cluster
     const node = new Node(id, nodes.size, version, labels)
     nodes.set(id, node)
     reportNode(node)
     this.#cluster.emit('node-added', { node: id })
     // Each node is polled on a phase of its own.
-    let cancel = () => {}
-    const stop = () => cancel()
+    const phases = Array.from({ length: POLL_PHASES }, (_, i) => ((i + 1) * settings.cachePeriodMs) / POLL_PHASES)
     const poll = () => {
       if (this.#up) reportNode(node)
-      cancel = clock.after(settings.cachePeriodMs, poll)
+      this.#cluster.after(settings.cachePeriodMs, poll)
     }
-    cancel = clock.after(1 + random.below(settings.cachePeriodMs), poll)
-    this.#timers.add(stop)
+    this.#cluster.after(this.#cluster.choose('poll-phase', phases), poll)
   }
 
   addPool(p: PoolOptions): void {
@@ -224,6 +223,7 @@ export class SimulatedMayastor {
     this.#cluster.emit('pool-added', { pool: p.id, node: p.node })
   }
 
+  /** A volume as if it had always been there, with its data, wherever its replicas are. */
   createVolume(v: VolumeOptions): void {
     const thin = v.thin ?? true
     const numReplicas = typeof v.replicas === 'number' ? v.replicas : v.replicas.length
@@ -232,9 +232,7 @@ export class SimulatedMayastor {
       sizeBytes: v.sizeBytes,
       numReplicas,
       thin,
-      topology: v.topology ?? {
-        pool_topology: { labelled: { inclusion: { [CREATED_BY]: DISKPOOL_OPERATOR }, exclusion: {} } },
-      },
+      topology: v.topology ?? csiTopology,
       affinityGroup: v.affinityGroup,
       selfHeal: v.selfHeal ?? true,
       encrypted: v.encrypted ?? false,
@@ -248,99 +246,84 @@ export class SimulatedMayastor {
       const uuid = given?.uuid ?? this.#cluster.random.uuid()
       putReplica(this.#cluster, volume, pool, { uuid, synced: true, writtenBytes })
     }
-    this.#cluster.volumes.set(v.uuid, volume)
-    this.#listing.push(v.uuid)
-    this.#cluster.emit('volume-created', { volume: v.uuid })
+    this.#cluster.addVolume(volume)
+    this.#cluster.emit('volume-created', { volume: v.uuid, by: 'person' })
     for (let i = 0; i < (v.snapshots ?? 0); i++) this.snapshot(v.uuid)
     const [first] = volume.replicas
-    if (v.published ?? true) this.publish(v.uuid, v.targetNode ?? first?.node.id)
+    const node = v.targetNode ?? first?.node.id
+    if (v.published !== false && node !== undefined) {
+      putTarget(this.#cluster, volume, this.#node(node))
+    } else if (writtenBytes > 0) {
+      // Who has data had a target once.
+      const healthy = new Map([...volume.replicas].map((replica) => [replica.uuid, true]))
+      volume.nexusInfo = { cleanShutdown: true, healthy }
+    }
+  }
+
+  /** Something people or Kubernetes ask for. It takes its time, collides with others, and shows as the operation it is. */
+  request(request: Request): Operation {
+    const { kind, uuid, body } = operationFor(this.#cluster, this.#operations, request)
+    return this.#operations.start(kind, uuid, 'person', body)
+  }
+
+  /** The same at one instant, for whoever does not care how long it takes. */
+  #now(request: Request): Failure | undefined {
+    const { kind, uuid, body } = operationFor(this.#cluster, this.#operations, request)
+    return this.#operations.run(kind, uuid, 'person', body)
   }
 
   publish(uuid: string, node?: string): Failure | undefined {
-    return this.#change(uuid, (volume) => {
-      if (volume.target !== undefined) return failure('AlreadyPublished', 'AlreadyPublished', `Volume '${uuid}'`)
-      return createNexus(this.#cluster, volume, node === undefined ? undefined : this.#node(node), 'person')
-    })
+    return this.#now({ kind: 'publish', uuid, node })
   }
 
   unpublish(uuid: string): Failure | undefined {
-    return this.#change(uuid, (volume) => {
-      if (volume.target === undefined) return failure('NotPublished', 'NotPublished', `Volume '${uuid}'`)
-      shutdownNexus(this.#cluster, volume, 'person')
-      volume.target = undefined
-      return undefined
-    })
+    return this.#now({ kind: 'unpublish', uuid })
   }
 
-  /** Failover, drain or republish: cleanly if the old target's node is there, else from one healthy replica. */
-  moveTarget(uuid: string, node: string): Failure | undefined {
-    return this.#change(uuid, (volume) => {
-      if (volume.target === undefined) return failure('NotPublished', 'NotPublished', `Volume '${uuid}'`)
-      shutdownNexus(this.#cluster, volume, 'person')
-      return createNexus(this.#cluster, volume, this.#node(node), 'person')
-    })
+  /** Failover or republish: cleanly if the old target's node is there, else from one healthy replica. */
+  moveTarget(uuid: string, node?: string): Failure | undefined {
+    return this.#now({ kind: 'republish', uuid, node })
   }
 
   destroyVolume(uuid: string): Failure | undefined {
-    return this.#change(uuid, (volume) => {
-      shutdownNexus(this.#cluster, volume, 'person')
-      for (const replica of [...volume.replicas]) {
-        disownReplica(this.#cluster, replica, 'person')
-        destroyReplica(this.#cluster, replica, 'person')
-      }
-      this.#cluster.volumes.delete(uuid)
-      // A delete moves the last entry into the gap, so a client that pages meanwhile may miss or repeat one.
-      const index = this.#listing.indexOf(uuid)
-      const last = this.#listing.pop()
-      if (last !== undefined && last !== uuid) this.#listing[index] = last
-      this.#cluster.emit('volume-destroyed', { volume: uuid, by: 'person' })
-      return undefined
-    })
+    return this.#now({ kind: 'destroy', uuid })
   }
 
-  /** Takes a snapshot on every replica that is in use; what is written until now belongs to it. */
-  snapshot(uuid: string): Failure | undefined {
-    return this.#change(uuid, (volume) => {
-      volume.snapshots++
-      for (const replica of volume.replicas) {
-        if (!replica.synced) continue
-        replica.snapshotBytes += replica.writtenBytes
-        replica.writtenBytes = 0
-      }
-      this.#cluster.emit('snapshot-taken', { volume: uuid, by: 'person' })
-      return undefined
-    })
+  /** Takes a snapshot on every replica; what is written until now belongs to it. */
+  snapshot(uuid: string, snapshot?: string): Failure | undefined {
+    return this.#now({ kind: 'create-snapshot', uuid, snapshot })
+  }
+
+  destroySnapshot(uuid: string, snapshot?: string): Failure | undefined {
+    return this.#now({ kind: 'destroy-snapshot', uuid, snapshot })
   }
 
   resize(uuid: string, sizeBytes: number): Failure | undefined {
-    return this.#change(uuid, (volume) => {
-      volume.sizeBytes = sizeBytes
-      for (const replica of volume.replicas) replica.sizeBytes = sizeBytes
-      this.#cluster.emit('volume-resized', { volume: uuid, by: 'person' })
-      return undefined
-    })
+    return this.#now({ kind: 'resize', uuid, sizeBytes })
+  }
+
+  setSelfHeal(uuid: string, selfHeal: boolean): Failure | undefined {
+    return this.#now({ kind: 'set-property', uuid, selfHeal })
   }
 
   /** Another person's replica_count call; it takes its time as if it had come over REST. */
   setReplicaCount(uuid: string, count: number): Operation {
-    return this.#operations.start('replica_count', uuid, 'person', (operation) =>
-      setReplicaCount(this.#cluster, this.#operations, operation, uuid, count),
-    )
+    return this.request({ kind: 'set-replicas', uuid, count })
   }
 
-  /** Another operation (Resize, CreateSnapshot, Publish, ...) that holds the volume for a while. */
+  /** An operation of some kind that does nothing but hold the volume for a while. */
   occupy(uuid: string, kind: string, durationMs: number): Operation {
     const cluster = this.#cluster
     const operations = this.#operations
     return operations.start(kind, uuid, 'person', function* (operation) {
       const volume = cluster.volumes.get(uuid)
-      if (volume === undefined) return notFound(uuid)
-      if (!operations.tryLock(operation, volume)) return conflict(volume)
-      startUpdate(cluster, volume, kind, 'person')
-      yield { step: kind, ms: durationMs }
-      endUpdate(cluster, volume, 'person', undefined)
-      operations.unlock(operation)
-      return undefined
+      if (volume === undefined) return notFound('Volume', uuid)
+      return yield* operations.holding(operation, volumeLock(volume), function* () {
+        const refused = startUpdate(cluster, volume, kind, 'person')
+        if (refused !== undefined) return refused
+        yield { step: kind, ms: durationMs }
+        return completeUpdate(cluster, volume, 'person', undefined)
+      })
     })
   }
 
@@ -365,10 +348,23 @@ export class SimulatedMayastor {
 
   setNodeVersion(id: string, version: string): void {
     this.#node(id).version = version
+    this.#cluster.emit('node-version', { node: id, reason: version })
   }
 
+  /** Heard of at the next poll of its node. */
   setPoolStatus(id: string, status: PoolStatus): void {
-    this.#pool(id).status = status
+    const pool = this.#pool(id)
+    pool.status = status
+    this.#cluster.emit('pool-status', { pool: id, node: pool.node.id, reason: status })
+  }
+
+  /** Whether the io-engine has the pool at all; without it what is on it is gone for the nexuses, too. */
+  setPoolImported(id: string, imported: boolean): void {
+    const pool = this.#pool(id)
+    if (imported === pool.imported) return
+    pool.imported = imported
+    this.#cluster.emit(imported ? 'pool-imported' : 'pool-exported', { pool: id, node: pool.node.id })
+    if (!imported) for (const replica of pool.replicas) loseReplica(this.#cluster, replica)
   }
 
   /** Space taken on the pool by something that is not one of our volumes. */
@@ -414,6 +410,15 @@ export class SimulatedMayastor {
     )
   }
 
+  /** Mayastor's own drain, which no release has yet: from 2.13 on here. */
+  drainPool(id: string, acceptSnapshotLoss = false): Failure | undefined {
+    return drainPool(this.#cluster, this.#pool(id), acceptSnapshotLoss)
+  }
+
+  releasePoolDrain(id: string): Failure | undefined {
+    return releaseDrain(this.#cluster, this.#pool(id))
+  }
+
   labelPool(id: string, key: string, value: string): Failure | undefined {
     return labelPool(this.#cluster, this.#pool(id), key, value, true)
   }
@@ -428,22 +433,14 @@ export class SimulatedMayastor {
     this.#up = false
     this.#reconciler.stop()
     this.#operations.drop(failure('Unavailable', 'Unavailable', 'The core agent is not available'))
-    const cancel = this.#cluster.clock.after(downMs, () => {
-      this.#timers.delete(cancel)
+    this.#cluster.emit('core-stopped', {})
+    this.#cluster.after(downMs, () => {
       this.#up = true
-      restart(this.#cluster, this.#operations)
+      restart(this.#cluster)
       for (const node of this.#cluster.nodes.values()) reportNode(node)
       this.#reconciler.start()
       this.#reconciler.trigger()
     })
-    this.#timers.add(cancel)
-  }
-
-  /** An instant change of one volume, refused while another operation holds it. */
-  #change(uuid: string, apply: (volume: Volume) => Failure | undefined): Failure | undefined {
-    const volume = this.#cluster.volumes.get(uuid)
-    if (volume === undefined) return notFound(uuid)
-    return this.#operations.isLocked(volume) ? conflict(volume) : apply(volume)
   }
 
   #volume(uuid: string): Volume {

@@ -11,6 +11,7 @@ export function reportNode(node: Node): void {
   node.reportedNexuses.clear()
   if (!node.online) return
   for (const pool of node.pools) {
+    if (!pool.imported) continue
     reportPool(pool)
     for (const replica of pool.replicas) reportReplica(replica)
   }
@@ -19,6 +20,10 @@ export function reportNode(node: Node): void {
 
 export function reportPool(pool: Pool): void {
   if (!pool.node.online) return
+  if (!pool.imported) {
+    pool.node.reportedPools.delete(pool.id)
+    return
+  }
   pool.node.reportedPools.set(pool.id, {
     usedBytes: pool.allocatedBytes,
     committedBytes: pool.committedBytes,
@@ -28,9 +33,9 @@ export function reportPool(pool: Pool): void {
 }
 
 export function reportReplica(replica: Replica): void {
-  const { node, pool } = replica
+  const { node } = replica
   if (!node.online) return
-  if (pool.replicas.has(replica)) {
+  if (replica.reachable) {
     const { allocatedBytes, snapshotBytes } = replica
     node.reportedReplicas.set(replica.uuid, { allocatedBytes, snapshotBytes })
   } else {
@@ -72,19 +77,25 @@ export function isReportedOnline(replica: Replica): boolean {
   return replica.node.reportedStatus === 'Online' && replica.node.reportedReplicas.has(replica.uuid)
 }
 
+/** How the core sees a volume: from its target if it has one, else from its replicas. */
 export function volumeStatus(cluster: Cluster, volume: Volume): VolumeStatus {
+  const count = volume.effectiveReplicas
   if (volume.target !== undefined) {
     const nexus = reportedNexus(cluster, volume)
     if (nexus === undefined) return 'Unknown'
-    if (nexus.state === 'Faulted') return 'Faulted'
-    return nexus.state === 'Online' && nexus.children.length >= volume.numReplicas ? 'Online' : 'Degraded'
+    // A child too many is as wrong as one too few.
+    return nexus.state === 'Online' && nexus.children.length !== count ? 'Degraded' : nexus.state
   }
-  // Since 2.9 the health of an unpublished volume's replicas counts, not only that they are there.
-  const health = cluster.atLeast(2, 9)
-  let usable = 0
-  for (const replica of volume.replicas) {
-    if (isReportedOnline(replica) && (!health || replica.healthyRecorded)) usable++
-  }
+  // Since 2.9 the health of an unpublished volume's replicas counts, not only that they are recorded.
+  const usable = cluster.atLeast(2, 9)
+    ? countOf(volume.replicas, (replica) => isReportedOnline(replica) && replica.healthyRecorded)
+    : volume.replicas.size
   if (usable === 0) return 'Faulted'
-  return usable >= volume.numReplicas ? 'Online' : 'Degraded'
+  return usable >= count ? 'Online' : 'Degraded'
+}
+
+function countOf<T>(items: Iterable<T>, holds: (item: T) => boolean): number {
+  let count = 0
+  for (const item of items) if (holds(item)) count++
+  return count
 }

@@ -1,4 +1,4 @@
-import type { Cluster, Node, Pool, Replica, ReportedNexus, Volume } from './model.js'
+import type { Cluster, CordonBits, Node, Pool, PoolDrain, Replica, ReportedNexus, Volume } from './model.js'
 import { isReportedOnline, reportedNexus, volumeStatus } from './view.js'
 
 // The objects of the REST API exactly as they are spelled on the wire: snake, camel and kebab case mixed. Specs are
@@ -17,6 +17,7 @@ export function volumeJson(cluster: Cluster, volume: Volume): object {
       ...(nexus === undefined ? {} : { target: nexusJson(cluster, volume, nexus) }),
       replica_topology: Object.fromEntries([...volume.replicas].map((r) => [r.uuid, topologyJson(r, nexus)])),
       usage: volumeUsageJson(volume),
+      ...(cluster.atLeast(2, 9) ? { health: healthJson(volume) } : {}),
     },
   }
 }
@@ -27,16 +28,35 @@ export function volumeSpecJson(cluster: Cluster, volume: Volume): object {
     uuid: volume.uuid,
     size: volume.sizeBytes,
     num_replicas: volume.numReplicas,
-    status: 'Created',
-    ...(volume.operation === undefined ? {} : { operation: { operation: volume.operation } }),
+    status: volume.life,
+    ...(volume.operation === undefined ? {} : { operation: operationJson(volume) }),
     ...(volume.target === undefined ? {} : { target: { node: volume.target.node, protocol: 'nvmf' } }),
     policy: { self_heal: volume.selfHeal },
     ...(hasTopology ? { topology: volume.topology } : {}),
     thin: volume.thin,
+    ...(volume.asThin === volume.thin ? {} : { as_thin: true }),
     ...(volume.affinityGroup === undefined ? {} : { affinity_group: { id: volume.affinityGroup } }),
     num_snapshots: volume.snapshots,
     ...(cluster.atLeast(2, 9) ? { encrypted: volume.encrypted } : {}),
     ...(cluster.atLeast(2, 10) ? { cluster_size: volume.clusterSizeBytes } : {}),
+  }
+}
+
+function operationJson({ operation, outcome }: Volume): object {
+  return { operation, ...(outcome === undefined ? {} : { result: outcome }) }
+}
+
+/** Since 2.9: what etcd says of the replicas, and whether they are heard of. */
+function healthJson(volume: Volume): object {
+  const healthy = [...volume.replicas].filter((replica) => replica.healthyRecorded)
+  const isClean = volume.nexusInfo?.cleanShutdown ?? true
+  const clean = isClean ? healthy : healthy.slice(0, 1)
+  return {
+    cleanShutdown: isClean,
+    healthyReplicas: healthy.length,
+    cleanReplicas: clean.length,
+    onlineHealthyReplicas: healthy.filter(isReportedOnline).length,
+    onlineCleanReplicas: clean.filter(isReportedOnline).length,
   }
 }
 
@@ -149,18 +169,63 @@ export function poolJson(cluster: Cluster, pool: Pool): object {
             ...(cluster.atLeast(2, 9) ? { encrypted: pool.encrypted } : {}),
           },
         }),
+    ...(pool.drain === undefined ? {} : { meta: { drain: drainRecordJson(pool.drain) } }),
   }
 }
 
+function drainRecordJson({ phase, moves }: PoolDrain): object {
+  return { phase, movingReplicas: [...moves].flatMap(({ moving }) => moving?.uuid ?? []) }
+}
+
+/** The whole picture of one pool's drain; undefined when it is not drained. */
+export function poolDrainJson(pool: Pool): object | undefined {
+  const { drain } = pool
+  if (drain === undefined) return undefined
+  return {
+    spec: drainSpecJson(pool, drain),
+    phase: drain.phase,
+    statistics: {
+      current: {
+        replicaCount: pool.replicas.size,
+        snapshotCount: pool.leftBehindSnapshotBytes > 0 ? 1 : 0,
+        used: pool.node.reportedPools.get(pool.id)?.usedBytes ?? 0,
+      },
+    },
+    movingReplicas: [...drain.moves].map(({ volume, moving, spare, unwind }) => ({
+      volume: volume.uuid,
+      ...(moving === undefined ? {} : { movingReplica: moving.uuid }),
+      spareReplica: spare === undefined ? {} : { replicaId: spare.uuid },
+      ...(unwind === undefined ? {} : { unwind }),
+    })),
+  }
+}
+
+function drainSpecJson({ cordon }: Pool, { requestedAt, acceptSnapshotLoss }: PoolDrain): object {
+  return {
+    requestTimestamp: new Date(requestedAt).toISOString(),
+    policy: { snapshotPolicy: acceptSnapshotLoss ? 'AcceptLoss' : 'Ignore', unsafeEvict: false },
+    ...(isCordoned(cordon) ? { userCordon: { ...cordon } } : {}),
+  }
+}
+
+function isCordoned(cordon: CordonBits): boolean {
+  return Object.values(cordon).some(Boolean)
+}
+
+function cordonDrainJson(pool: Pool): object | undefined {
+  if (pool.drain !== undefined) return { drain: drainSpecJson(pool, pool.drain) }
+  return isCordoned(pool.cordon) ? { cordoned: { ...pool.cordon } } : undefined
+}
+
 export function poolSpecJson(cluster: Cluster, pool: Pool): object {
-  const cordoned = Object.values(pool.cordon).some(Boolean)
+  const cordonDrain = cordonDrainJson(pool)
   return {
     id: pool.id,
     node: pool.node.id,
     disks: pool.disks,
     labels: Object.fromEntries(pool.labels),
     status: 'Created',
-    ...(cordoned ? { cordonDrain: { cordoned: { ...pool.cordon } } } : {}),
+    ...(cordonDrain === undefined ? {} : { cordonDrain }),
     ...(cluster.atLeast(2, 10) ? { clusterSize: pool.clusterSizeBytes } : {}),
   }
 }
@@ -186,7 +251,7 @@ function cordonJson(node: Node): object {
   const drainlabels = [...node.drainLabels]
   if (drainlabels.length > 0) {
     const state = { cordonlabels, drainlabels }
-    return { cordondrainstate: node.nexuses.size > 0 ? { drainingstate: state } : { drainedstate: state } }
+    return { cordondrainstate: node.drained ? { drainedstate: state } : { drainingstate: state } }
   }
   return cordonlabels.length > 0 ? { cordondrainstate: { cordonedstate: { cordonlabels } } } : {}
 }
@@ -194,7 +259,6 @@ function cordonJson(node: Node): object {
 export function replicaJson(replica: Replica): object {
   const reported = replica.node.reportedReplicas.get(replica.uuid)
   const cluster = replica.pool.clusterSizeBytes
-  const remote = replica.owner?.target !== undefined && replica.owner.target.node !== replica.node.id
   return {
     uuid: replica.uuid,
     node: replica.node.id,
@@ -202,9 +266,9 @@ export function replicaJson(replica: Replica): object {
     poolUuid: replica.pool.uuid,
     size: replica.sizeBytes,
     thin: replica.thin,
-    share: remote ? 'nvmf' : 'none',
-    state: isReportedOnline(replica) ? 'Online' : 'Unknown',
-    uri: childUri(replica, remote ? '' : replica.node.id),
+    share: replica.shared ? 'nvmf' : 'none',
+    state: 'Online',
+    uri: childUri(replica, replica.shared ? '' : replica.node.id),
     kind: 'Regular',
     ...(reported === undefined
       ? {}
@@ -229,9 +293,9 @@ export function replicaSpecJson(replica: Replica): object {
     poolUuid: replica.pool.uuid,
     size: replica.sizeBytes,
     thin: replica.thin,
-    share: 'none',
+    share: replica.shared ? 'nvmf' : 'none',
     managed: true,
-    status: replica.deleting ? 'Deleting' : 'Created',
+    status: replica.life,
     owners: {
       nexuses: replica.nexusOwner === undefined ? [] : [replica.nexusOwner],
       ...(replica.owner === undefined ? {} : { volume: replica.owner.uuid }),
@@ -263,6 +327,7 @@ export function apiSpecJson(cluster: Cluster): object {
           }
         : {}),
       ...(cluster.atLeast(2, 10) ? { '/pools/{pool_id}/cordon': cordon } : {}),
+      ...(cluster.atLeast(2, 13) ? { '/pools/{pool_id}/drain': { put: answers, get: answers } } : {}),
       '/pools/{pool_id}/replicas/{replica_id}': { delete: answers },
       '/nexuses/{nexus_id}': { delete: answers },
       '/nexuses/{nexus_id}/children/{child_id}': { delete: answers },

@@ -3,6 +3,7 @@ import {
   GiB,
   type MayastorEvent,
   type MayastorOptions,
+  type Replica,
   SimulatedMayastor,
   type VolumeOptions,
 } from '../../../src/embedded/mayastor/index.js'
@@ -103,13 +104,17 @@ export class Bed {
     return (await this.get(`/volumes/${volume}`)).body
   }
 
-  /** The pool of every replica the volume really has. */
+  /** The replicas that are really there. */
+  #present(volume: string): Replica[] {
+    return [...(this.mayastor.truth.volumes.get(volume)?.replicas ?? [])].filter((replica) => replica.onDisk)
+  }
+
   placement(volume = V): string[] {
-    return [...(this.mayastor.truth.volumes.get(volume)?.replicas ?? [])].map((r) => r.pool.id)
+    return this.#present(volume).map((replica) => replica.pool.id)
   }
 
   replicas(volume = V): string[] {
-    return [...(this.mayastor.truth.volumes.get(volume)?.replicas ?? [])].map((r) => r.uuid)
+    return this.#present(volume).map((replica) => replica.uuid)
   }
 
   count(volume = V): number | undefined {
