@@ -1,20 +1,53 @@
+import t, { type Test } from 'tap'
 import { SimulatedClock } from '../../../src/embedded/clock.js'
 import {
+  type Choose,
+  type EventKind,
+  type Failure,
   GiB,
   type MayastorEvent,
   type MayastorOptions,
+  MiB,
+  type NewVolume,
+  type Operation,
   type Replica,
+  type Request,
   SimulatedMayastor,
   type VolumeOptions,
 } from '../../../src/embedded/mayastor/index.js'
+import { type RuleId, rules } from './rules.js'
 
 export const V = '11111111-1111-4111-8111-111111111111'
 export const START = Date.UTC(2026, 0, 1)
+
+/** 5 GiB take 500 s to rebuild. */
+export const SLOW = { rebuildBytesPerSecond: (10 * GiB) / 1_000 }
+
+export const takeFirst: Choose = (_what, options) => options[0] as (typeof options)[0]
+export const takeLast: Choose = (_what, options) => options[options.length - 1] as (typeof options)[0]
+
+/** What a person asks for who wants two replicas. */
+export const newVolume: NewVolume = {
+  uuid: V,
+  sizeBytes: 10 * GiB,
+  replicas: 2,
+  thin: true,
+  selfHeal: true,
+  topology: {},
+  affinityGroup: undefined,
+  encrypted: false,
+  clusterSizeBytes: 4 * MiB,
+}
 
 export interface Answer {
   readonly status: number
   // biome-ignore lint/suspicious/noExplicitAny: replies are looked at as whoever has no types of ours would
   readonly body: any
+}
+
+/** A test of one rule, under its name. */
+export function rule(id: RuleId, body: (t: Test) => Promise<unknown>): void {
+  t.test(`${id}: ${rules[id].says}`, (t) => body(t).then(() => {}))
 }
 
 /** A cluster of nodes a, b, c ... with the pools `<node>-nvme` and `<node>-sata`, and someone who calls its REST API. */
@@ -44,6 +77,13 @@ export class Bed {
       replicas: pools.map((pool, i) => ({ uuid: `r${i}`, pool })),
       ...more,
     })
+  }
+
+  /** Closes every pool but these to new replicas. */
+  openOnly(...pools: readonly string[]): void {
+    for (const { id } of this.mayastor.truth.pools.values()) {
+      if (!pools.includes(id)) this.mayastor.cordonPool(id, { replicas: true })
+    }
   }
 
   async start(): Promise<this> {
@@ -95,8 +135,39 @@ export class Bed {
     return this.done('PUT', `/volumes/${volume}/replica_count/${count}`)
   }
 
+  /** A person's request and the time until it is over. */
+  async ask(request: Request): Promise<Failure | undefined> {
+    return this.ended(this.mayastor.request(request))
+  }
+
+  async ended(operation: Operation): Promise<Failure | undefined> {
+    while (!operation.done) await this.pass(100)
+    return operation.failure
+  }
+
   pass(ms: number): Promise<void> {
     return this.clock.run(this.clock.now() + ms)
+  }
+
+  /** Time until the next event of this kind, at most ten minutes. */
+  async until(kind: EventKind): Promise<MayastorEvent | undefined> {
+    const seen = this.events.length
+    const found = () => this.events.slice(seen).find((event) => event.kind === kind)
+    await this.clock.run(this.clock.now() + 600_000, () => found() !== undefined)
+    return found()
+  }
+
+  seen(kind: EventKind): MayastorEvent[] {
+    return this.events.filter((event) => event.kind === kind)
+  }
+
+  /** The one that was not there from the beginning. */
+  get added(): string {
+    return this.replicas().find((uuid) => !/^r\d$/.test(uuid)) ?? ''
+  }
+
+  replica(uuid: string): Replica | undefined {
+    return this.mayastor.truth.replicas.get(uuid) as Replica | undefined
   }
 
   /** What REST shows of the volume. */

@@ -1,115 +1,284 @@
-import t from 'tap'
-import {
-  GiB,
-  type MayastorOptions,
-  type PoolOptions,
-  type VolumeOptions,
-} from '../../../src/embedded/mayastor/index.js'
-import { Bed, V, withBed } from './bed.js'
+import type { MayastorOptions, VolumeOptions } from '../../../src/embedded/mayastor/index.js'
+import { Bed, newVolume, rule, takeFirst, V, withBed } from './bed.js'
+import type { RuleId } from './rules.js'
 
 interface Refusal {
-  readonly name: string
+  readonly rule: RuleId
   readonly options?: Partial<MayastorOptions>
   readonly volume?: Partial<VolumeOptions>
   readonly before?: (bed: Bed) => unknown
   readonly count: number
   readonly status: number
+  readonly kind: string
   readonly error: string
 }
 
+const single = { replicas: [{ uuid: 'r0', pool: 'a-nvme' }] }
 const refusals: Refusal[] = [
-  { name: 'repeat of what is done', count: 2, status: 412, error: 'ReplicaCountAchieved' },
-  { name: 'none', volume: { replicas: [{ pool: 'a-nvme' }] }, count: 0, status: 412, error: 'LastReplica' },
-  { name: 'two at a time', count: 4, status: 412, error: 'ReplicaChangeCount' },
   {
-    name: 'increase of a degraded volume',
-    before: (bed) => bed.setReplicas(3),
-    count: 4,
-    status: 412,
-    error: 'ReplicaIncrease',
-  },
-  {
-    name: 'another operation for more than a second',
+    rule: '4.1 locked',
     before: (bed) => bed.mayastor.occupy(V, 'Resize', 5_000),
     count: 3,
     status: 409,
+    kind: 'Conflict',
     error: 'Conflict',
   },
   {
-    name: 'a store that is behind',
+    rule: '4.1 not persisted',
     before: (bed) => bed.mayastor.faults.storeDirty(V),
     count: 3,
     status: 507,
+    kind: 'FailedPersist',
     error: 'StoreDirty',
   },
   {
-    name: 'a target nobody hears of',
+    rule: '4.1 not ready',
     before: (bed) => {
       bed.mayastor.setNodeOnline('a', false)
       return bed.pass(30_000)
     },
     count: 3,
     status: 503,
+    kind: 'Unavailable',
     error: 'NotReady',
   },
+  { rule: '4.1 n == num_replicas', count: 2, status: 412, kind: 'FailedPrecondition', error: 'ReplicaCountAchieved' },
+  { rule: '4.1 n < 1', volume: single, count: 0, status: 412, kind: 'FailedPrecondition', error: 'LastReplica' },
+  { rule: '4.1 by one', count: 4, status: 412, kind: 'FailedPrecondition', error: 'ReplicaChangeCount' },
   {
-    name: 'snapshots on io-engines that cannot rebuild them',
+    rule: '4.1 increase not Online',
+    before: (bed) => bed.setReplicas(3),
+    count: 4,
+    status: 412,
+    kind: 'FailedPrecondition',
+    error: 'ReplicaIncrease',
+  },
+  {
+    rule: '4.1 group below 2',
+    options: { version: '2.9.1' },
+    volume: { affinityGroup: 'g' },
+    count: 1,
+    status: 412,
+    kind: 'FailedPrecondition',
+    error: 'RestrictedReplicaCount',
+  },
+  {
+    rule: '4.1 snapshots',
     before: (bed) => {
       bed.mayastor.snapshot(V)
       bed.mayastor.setNodeVersion('b', '2.6.1')
     },
     count: 3,
     status: 412,
+    kind: 'FailedPrecondition',
     error: 'UpgradeRequiredToRebuild',
   },
   {
-    name: 'a member of an affinity group down to one before 2.10',
-    options: { version: '2.9.1' },
-    volume: { affinityGroup: 'g' },
-    count: 1,
-    status: 412,
-    error: 'RestrictedReplicaCount',
+    rule: '4.1 no pool',
+    before: (bed) => bed.openOnly(),
+    count: 3,
+    status: 507,
+    kind: 'ResourceExhausted',
+    error: 'NotEnoughResources',
   },
   {
-    name: 'rebuild limit',
+    rule: '4.1 rebuild limit',
     before: (bed) => {
       bed.mayastor.faults.rebuildLimit = 0
     },
     count: 3,
     status: 507,
+    kind: 'ResourceExhausted',
     error: 'MaxRebuilds',
   },
 ]
 
-t.test('preconditions of replica_count', async (t) => {
-  for (const { name, options, volume, before, count, status, error } of refusals) {
-    const bed = new Bed(options)
-    bed.volume(['a-nvme', 'b-nvme'], volume)
+for (const c of refusals) {
+  rule(c.rule, async (t) => {
+    const bed = new Bed(c.options)
+    bed.volume(['a-nvme', 'b-nvme'], c.volume)
     await withBed(bed, async () => {
-      await before?.(bed)
+      await c.before?.(bed)
       const was = bed.count()
-      const answer = await bed.setReplicas(count)
-      t.equal(answer.status, status, name)
-      t.match(answer.body.message, `SvcError :: ${error}`, name)
-      t.equal(bed.count(), was, name)
-      t.equal(bed.mayastor.truth.volumes.get(V)?.operation === 'SetReplica', false, name)
+      const answer = await bed.setReplicas(c.count)
+      t.match(answer, { status: c.status, body: { kind: c.kind } })
+      t.match(answer.body.message, `SvcError :: ${c.error}: `)
+      t.equal(bed.count(), was)
+      t.not(bed.mayastor.truth.volumes.get(V)?.operation, 'SetReplica')
     })
-  }
-  await withBed(new Bed(), async (bed) => t.equal((await bed.setReplicas(2, 'nope')).status, 404))
+  })
+}
+
+rule('4.1 unknown volume', async (t) => {
+  await withBed(new Bed(), async (bed) => {
+    t.match(await bed.setReplicas(2, 'nope'), { status: 404, body: { kind: 'NotFound' } })
+  })
 })
 
-t.test('decrease does not need the volume to be Online', async (t) => {
+rule('4.1 locked', async (t) => {
+  const bed = new Bed()
+  bed.volume(['a-nvme', 'b-nvme'])
+  await withBed(bed, async () => {
+    bed.mayastor.occupy(V, 'Resize', 700)
+    const before = bed.clock.now()
+    t.equal((await bed.setReplicas(3)).status, 200, 'less than a second is waited for')
+    t.ok(bed.clock.now() - before >= 700)
+    bed.mayastor.occupy(V, 'Resize', 900)
+    const at = bed.clock.now()
+    t.equal((await bed.setReplicas(2)).status, 409)
+    t.equal(bed.clock.now() - at, 800, 'five tries, 200 ms apart')
+  })
+})
+
+rule('4.1 group locked', async (t) => {
+  const bed = new Bed()
+  bed.volume(['a-nvme', 'b-nvme'], { affinityGroup: 'g' })
+  bed.volume(['c-nvme', 'd-nvme'], { uuid: 'other', affinityGroup: 'g', replicas: [{ pool: 'c-nvme' }] })
+  bed.mayastor.faults.onStep(({ volume }) => (volume === 'other' ? 3_000 : undefined))
+  await withBed(bed, async () => {
+    bed.mayastor.setReplicaCount('other', 2)
+    t.match(await bed.setReplicas(3), { status: 409, body: { kind: 'Conflict' } })
+    t.match((await bed.shown()).spec.operation, { operation: 'SetReplica' })
+    t.notOk('result' in (await bed.shown()).spec.operation)
+    t.match(await bed.setReplicas(3), { status: 507, body: { message: /StoreDirty/ } }, 'it is in the way now')
+    await bed.pass(31_000)
+    t.notOk('operation' in (await bed.shown()).spec)
+    t.equal((await bed.setReplicas(3)).status, 200)
+  })
+})
+
+rule('4.1 not persisted', async (t) => {
+  const bed = new Bed()
+  bed.volume(['a-nvme', 'b-nvme'])
+  await withBed(bed, async () => {
+    bed.mayastor.faults.storeDown = true
+    t.match(await bed.setReplicas(3), { status: 507, body: { kind: 'FailedPersist', message: /SvcError :: Store: / } })
+    t.same(bed.replicas(), ['r0', 'r1'], 'what cannot be recorded does not begin')
+    t.notOk('operation' in (await bed.shown()).spec)
+    bed.mayastor.faults.storeDown = false
+    t.equal((await bed.setReplicas(3)).status, 200)
+  })
+})
+
+rule('4.1 pending', async (t) => {
+  const bed = new Bed({ stepMs: 2_000 })
+  bed.volume(['a-nvme', 'b-nvme'])
+  await withBed(bed, async () => {
+    bed.mayastor.request({ kind: 'destroy', uuid: V })
+    t.match(await bed.setReplicas(3), { status: 409, body: { kind: 'Conflict' } }, 'who deletes it holds it')
+    bed.mayastor.faults.storeDown = true
+    bed.mayastor.restartCore(0)
+    await bed.pass(1)
+    t.match(await bed.setReplicas(3), { status: 507, body: { message: /StoreDirty/ } })
+    bed.mayastor.faults.storeDown = false
+    await bed.pass(31_000)
+    t.match(await bed.setReplicas(3), { status: 412, body: { message: /SvcError :: PendingDeletion: / } })
+    await bed.pass(160_000)
+    t.equal((await bed.get(`/volumes/${V}`)).status, 404, 'it is deleted in the end')
+  })
+})
+
+rule('4.1 pending', async (t) => {
+  const bed = new Bed({ stepMs: 2_000 })
+  await withBed(bed, async () => {
+    bed.mayastor.request({ kind: 'create', volume: newVolume })
+    await bed.pass(1_000)
+    t.match((await bed.shown()).spec, { status: 'Creating', operation: { operation: 'Create' } })
+    t.equal((await bed.setReplicas(3)).status, 409)
+    bed.mayastor.restartCore(0)
+    await bed.pass(1)
+    t.match((await bed.shown()).spec, { status: 'Deleting' }, 'half-made volumes are not finished')
+    await bed.pass(200_000)
+    t.equal((await bed.get(`/volumes/${V}`)).status, 404)
+    t.equal(bed.mayastor.truth.replicas.size, 0)
+  })
+})
+
+rule('4.1 increase not Online', async (t) => {
   const bed = new Bed()
   bed.volume(['a-nvme', 'b-nvme'])
   await withBed(bed, async () => {
     await bed.setReplicas(3)
-    const answer = await bed.setReplicas(2)
-    t.equal(answer.status, 200)
+    t.equal((await bed.shown()).state.status, 'Degraded')
+    t.equal((await bed.setReplicas(2)).status, 200)
     t.same(bed.replicas(), ['r0', 'r1'], 'the one that still rebuilds goes')
   })
 })
 
-t.test('the answer of an increase shows the new replica, rebuilding', async (t) => {
+rule('4.1 group below 2', async (t) => {
+  for (const [other, status] of [
+    ['c-nvme', 200],
+    ['a-nvme', 200],
+    ['b-nvme', 412],
+  ] as const) {
+    const bed = new Bed()
+    bed.volume([], { uuid: 'other', replicas: [{ pool: other }], affinityGroup: 'g' })
+    bed.volume(['a-nvme', 'b-nvme'], { affinityGroup: 'g' })
+    bed.mayastor.cordonNode('a', 'x')
+    await withBed(bed, async () => {
+      const answer = await bed.setReplicas(1)
+      t.equal(answer.status, status, other)
+      if (status === 412) t.match(answer.body.message, /RestrictedReplicaCount/)
+      t.equal(bed.replicas().length, status === 412 ? 2 : 1)
+    })
+  }
+})
+
+rule('4.1 snapshots', async (t) => {
+  const bed = new Bed()
+  bed.volume(['a-nvme', 'b-nvme'], { snapshots: 1 })
+  await withBed(bed, async () => t.equal((await bed.setReplicas(3)).status, 200))
+})
+
+rule('4.1 no pool', async (t) => {
+  const bed = new Bed()
+  bed.volume(['a-nvme', 'b-nvme'])
+  bed.openOnly()
+  await withBed(bed, async () => {
+    t.match((await bed.setReplicas(3)).body, { details: 'Not enough suitable pools available, 0/1' })
+  })
+})
+
+rule('4.1 rebuild limit', async (t) => {
+  const bed = new Bed()
+  bed.volume(['a-nvme', 'b-nvme'])
+  bed.mayastor.faults.rebuildLimit = 0
+  await withBed(bed, async () => {
+    t.match((await bed.setReplicas(3)).body.message, /Maximum number of rebuilds/)
+    t.equal(bed.replicas().length, 3, 'made, and not attached')
+    await bed.pass(31_000)
+    t.same(bed.replicas(), ['r0', 'r1'])
+  })
+})
+
+rule('4.1 order', async (t) => {
+  const bed = new Bed()
+  bed.volume(['a-nvme', 'b-nvme', 'c-nvme'], { snapshots: 1 })
+  await withBed(bed, async () => {
+    const answers = async (count: number, error: string) =>
+      t.match((await bed.setReplicas(count)).body.message, `SvcError :: ${error}: `, `${count}: ${error}`)
+    bed.mayastor.occupy(V, 'Resize', 5_000)
+    bed.mayastor.faults.storeDirty(V)
+    await answers(3, 'Conflict')
+    await bed.pass(5_000)
+    bed.mayastor.setNodeOnline('a', false)
+    await bed.pass(30_000)
+    await answers(3, 'StoreDirty')
+    bed.mayastor.faults.clear()
+    await answers(3, 'NotReady')
+    bed.mayastor.setNodeOnline('a', true)
+    await bed.pass(30_000)
+    await answers(3, 'ReplicaCountAchieved')
+    await answers(0, 'LastReplica')
+    bed.mayastor.setNodeVersion('b', '2.6.0')
+    bed.mayastor.faultReplica('r1')
+    await bed.pass(30_000)
+    await answers(5, 'ReplicaChangeCount')
+    await answers(4, 'ReplicaIncrease')
+  })
+})
+
+rule('4.2 answer', async (t) => {
   const bed = new Bed()
   bed.volume(['a-nvme', 'b-nvme'])
   await withBed(bed, async () => {
@@ -117,242 +286,106 @@ t.test('the answer of an increase shows the new replica, rebuilding', async (t) 
     t.equal(status, 200)
     t.equal(body.spec.num_replicas, 3)
     t.equal(Object.keys(body.state.replica_topology).length, 3)
-    t.equal(body.state.status, 'Degraded')
-    const added = bed.replicas().find((r) => !['r0', 'r1'].includes(r)) ?? ''
-    t.match(body.state.replica_topology[added], { 'child-status': 'Degraded', 'rebuild-progress': 0 })
+    t.match(body.state.replica_topology[bed.added], { 'child-status': 'Degraded', 'rebuild-progress': 0 })
+    const after = await bed.setReplicas(2)
+    t.same(Object.keys(after.body.state.replica_topology).sort(), ['r0', 'r1'])
   })
 })
 
-t.test('unpublished: created but not rebuilt, and the first to be removed again', async (t) => {
-  const bed = new Bed()
+rule('4.2 step 1', async (t) => {
+  const bed = new Bed({ stepMs: 1_000 })
   bed.volume(['a-nvme', 'b-nvme'])
   await withBed(bed, async () => {
-    bed.mayastor.unpublish(V)
-    t.equal((await bed.setReplicas(3)).status, 200)
-    await bed.pass(120_000)
-    const added = [...(bed.mayastor.truth.volumes.get(V)?.replicas ?? [])][2]
-    t.match(added, { synced: false, healthyRecorded: false })
-    await bed.setReplicas(2)
-    t.same(bed.replicas(), ['r0', 'r1'])
+    const operation = bed.mayastor.setReplicaCount(V, 3)
+    t.match((await bed.shown()).spec.operation, { operation: 'SetReplica' })
+    t.notOk('result' in (await bed.shown()).spec.operation)
+    await bed.ended(operation)
+    t.notOk('operation' in (await bed.shown()).spec)
   })
 })
 
-interface Placement {
-  readonly name: string
-  readonly options?: Partial<MayastorOptions>
-  readonly volume?: Partial<VolumeOptions>
-  readonly pools?: readonly (Partial<PoolOptions> & { readonly id: string; readonly node: string })[]
-  readonly before?: (bed: Bed) => void
-  /** Where it lands; none: 507. */
-  readonly lands: string | undefined
-}
-
-const everywhere = ['c-nvme', 'c-sata', 'd-nvme']
-const placements: Placement[] = [
-  {
-    name: 'never on a node that has a replica',
-    before: (bed) => {
-      for (const pool of ['c-nvme', 'c-sata', 'd-nvme', 'd-sata']) bed.mayastor.cordonPool(pool, { replicas: true })
-    },
-    lands: undefined,
-  },
-  {
-    name: 'not on cordoned pools (2.10)',
-    before: (bed) => {
-      for (const pool of everywhere) bed.mayastor.cordonPool(pool, { replicas: true })
-    },
-    lands: 'd-sata',
-  },
-  {
-    name: 'a cordon for snapshots does not matter',
-    before: (bed) => {
-      for (const pool of everywhere) bed.mayastor.cordonPool(pool, { replicas: true })
-      bed.mayastor.cordonPool('d-sata', { snapshots: true, restores: true })
-    },
-    lands: 'd-sata',
-  },
-  {
-    name: 'not on a cordoned node',
-    before: (bed) => {
-      bed.mayastor.cordonNode('c', 'x')
-      bed.mayastor.cordonPool('d-nvme', { replicas: true })
-    },
-    lands: 'd-sata',
-  },
-  {
-    name: 'not on a draining node',
-    before: (bed) => {
-      bed.mayastor.drainNode('c', 'x')
-      bed.mayastor.setPoolStatus('d-nvme', 'Faulted')
-      bed.mayastor.setNodeOnline('d', false)
-      bed.mayastor.setNodeOnline('d', true)
-    },
-    lands: 'd-sata',
-  },
-  {
-    name: 'only on pools with the labels the volume was created with',
-    volume: { topology: { pool_topology: { labelled: { inclusion: { tier: 'gold' }, exclusion: {} } } } },
-    pools: [{ id: 'gold', node: 'c', labels: { tier: 'gold' } }],
-    lands: 'gold',
-  },
-  {
-    name: 'an empty value asks for the key only',
-    volume: { topology: { pool_topology: { labelled: { inclusion: { only: '' }, exclusion: {} } } } },
-    pools: [{ id: 'any', node: 'd', labels: { only: 'whatever' } }],
-    lands: 'any',
-  },
-  {
-    name: 'not on pools that did not come from a DiskPool',
-    before: (bed) => {
-      for (const pool of [...everywhere, 'd-sata']) bed.mayastor.cordonPool(pool, { replicas: true })
-    },
-    pools: [{ id: 'raw', node: 'c', createdByOperator: false }],
-    lands: undefined,
-  },
-  {
-    name: 'only on allowed nodes',
-    volume: {
-      topology: { node_topology: { explicit: { allowed_nodes: ['a', 'b', 'd'], preferred_nodes: [] } } },
-    },
-    before: (bed) => {
-      bed.mayastor.cordonPool('d-nvme', { replicas: true })
-    },
-    lands: 'd-sata',
-  },
-  {
-    name: 'only on nodes with the wanted label',
-    volume: { topology: { node_topology: { labelled: { inclusion: { zone: 'd' }, exclusion: {} } } } },
-    before: (bed) => {
-      bed.mayastor.cordonPool('d-sata', { replicas: true })
-    },
-    lands: 'd-nvme',
-  },
-  {
-    name: 'encryption must be equal',
-    volume: { encrypted: true },
-    pools: [{ id: 'secret', node: 'c', encrypted: true }],
-    lands: 'secret',
-  },
-  {
-    name: 'cluster size must be equal',
-    volume: { clusterSizeBytes: 1024 * 1024 },
-    pools: [{ id: 'fine', node: 'c', clusterSizeBytes: 1024 * 1024 }],
-    lands: 'fine',
-  },
-]
-
-const spacePools = (c: Partial<PoolOptions>, count: number) =>
-  Array.from({ length: count }, (_, i) => ({ id: `p${i}`, node: 'abcd'[i] ?? 'd', capacityBytes: 100 * GiB, ...c }))
-
-t.test('where an added replica lands', async (t) => {
-  for (const { name, options, volume, pools = [], before, lands } of placements) {
-    const bed = new Bed(options)
-    for (const pool of pools) bed.mayastor.addPool({ capacityBytes: 100 * GiB, ...pool })
-    bed.volume(['a-nvme', 'b-nvme'], volume)
-    await withBed(bed, async () => {
-      before?.(bed)
-      const { status, body } = await bed.setReplicas(3)
-      t.equal(bed.placement()[2], lands, name)
-      t.equal(status, lands === undefined ? 507 : 200, name)
-      if (lands === undefined) t.match(body, { kind: 'ResourceExhausted', details: /Not enough suitable pools/ }, name)
-    })
-  }
-})
-
-t.test('pool cordons and node spread do not bind before 2.10', async (t) => {
-  const bed = new Bed({ version: '2.9.0' }, 'abc')
-  bed.volume(['a-nvme', 'b-nvme'], {
-    topology: { node_topology: { labelled: { inclusion: {}, exclusion: { rack: '' } } } },
-  })
-  bed.mayastor.cordonPool('c-nvme', { replicas: true })
-  bed.mayastor.cordonPool('c-sata', { replicas: true })
-  await withBed(bed, async () => t.equal((await bed.setReplicas(3)).status, 200))
-})
-
-t.test('node spread binds since 2.10', async (t) => {
-  const bed = new Bed({}, '')
-  for (const [id, rack] of Object.entries({ a: '1', b: '2', c: '1', d: '3' })) {
-    bed.mayastor.addNode({ id, labels: { rack } })
-    bed.mayastor.addPool({ id: `p-${id}`, node: id, capacityBytes: 100 * GiB })
-  }
-  bed.volume(['p-a', 'p-b'], {
-    topology: { node_topology: { labelled: { inclusion: {}, exclusion: { rack: '' } } } },
-  })
-  await withBed(bed, async () => {
-    await bed.setReplicas(3)
-    t.same(bed.placement(), ['p-a', 'p-b', 'p-d'])
-  })
-})
-
-t.test('space', async (t) => {
-  const cases = [
-    { name: 'capacity must exceed the size', pool: { capacityBytes: 10 * GiB }, fits: false },
-    { name: 'thick: free equal to the size is not enough', thin: false, pool: { otherBytes: 90 * GiB }, fits: false },
-    { name: 'thick: a byte more is', thin: false, pool: { otherBytes: 90 * GiB - 1 }, fits: true },
-    { name: 'thin: allocated + 40 % is not enough', pool: { otherBytes: 91 * GiB }, fits: false },
-    { name: 'thin: a byte more is', pool: { otherBytes: 91 * GiB - 1 }, fits: true },
-    { name: 'thin: never asks for more than the size', written: 9, pool: { otherBytes: 90 * GiB - 1 }, fits: true },
-  ]
-  for (const { name, thin = true, written = 5, pool, fits } of cases) {
-    const bed = new Bed({}, '')
-    for (const id of 'ab') bed.mayastor.addNode({ id })
-    for (const [i, p] of spacePools({}, 1).entries()) bed.mayastor.addPool({ ...p, node: 'ab'[i] ?? 'a' })
-    bed.mayastor.addPool({ id: 'target', node: 'b', capacityBytes: 100 * GiB, ...pool })
-    bed.volume(['p0'], { thin, allocatedBytes: written * GiB })
-    await withBed(bed, async () => t.equal((await bed.setReplicas(2)).status, fits ? 200 : 507, name))
-  }
-})
-
-t.test('thin: a pool promises at most 250 % of its capacity', async (t) => {
-  const bed = new Bed({}, 'ab')
-  bed.mayastor.cordonPool('b-sata', { replicas: true })
-  for (let i = 0; i < 24; i++) {
-    bed.volume([], { uuid: `v${i}`, sizeBytes: 10 * GiB, allocatedBytes: 0, replicas: [{ pool: 'b-nvme' }] })
-  }
-  bed.volume(['a-nvme'])
-  await withBed(bed, async () => t.equal((await bed.setReplicas(2)).status, 507))
-})
-
-t.test('single replicas of an affinity group keep apart', async (t) => {
-  for (const [version, status] of [
-    ['2.8.0', 507],
-    ['2.9.0', 200],
-  ] as const) {
-    const bed = new Bed({ version }, 'ab')
-    bed.volume([], { uuid: 'other', replicas: [{ pool: 'b-nvme' }], affinityGroup: 'g' })
-    bed.volume(['a-nvme'], { affinityGroup: 'g' })
-    await withBed(bed, async () => t.equal((await bed.setReplicas(2)).status, status, version))
-  }
-})
-
-t.test('since 2.10 a member may shrink to one unless that shares a node with another single one', async (t) => {
-  for (const [other, status] of [
-    ['c-nvme', 200],
-    ['a-nvme', 412],
-  ] as const) {
-    const bed = new Bed()
-    bed.volume([], { uuid: 'other', replicas: [{ pool: other }], affinityGroup: 'g' })
-    bed.volume(['a-nvme', 'b-nvme'], { affinityGroup: 'g' })
-    await withBed(bed, async () => t.equal((await bed.setReplicas(1)).status, status, other))
-  }
-})
-
-t.test('when creation fails on the best pool the next is silently tried', async (t) => {
+rule('4.2 step 2', async (t) => {
   const bed = new Bed()
   bed.volume(['a-nvme', 'b-nvme'])
   for (const pool of ['c-nvme', 'd-nvme', 'd-sata']) bed.mayastor.faults.createFails(pool)
   await withBed(bed, async () => {
     t.equal((await bed.setReplicas(3)).status, 200)
     t.equal(bed.placement()[2], 'c-sata')
-    await bed.setReplicas(2)
-    await bed.pass(200_000)
-    bed.mayastor.faults.createFails('c-sata')
-    t.equal((await bed.setReplicas(3)).status, 500, 'all fail')
-    t.equal(bed.count(), 2)
   })
 })
 
-t.test('when attach fails the replica stays owned for a while and is removed as surplus', async (t) => {
+rule('4.2 step 2', async (t) => {
+  const bed = new Bed({ stepMs: 1_000, choose: takeFirst })
+  bed.volume(['a-nvme', 'b-nvme'])
+  bed.mayastor.faults.createFails('c-nvme')
+  await withBed(bed, async () => {
+    const operation = bed.mayastor.setReplicaCount(V, 3)
+    bed.mayastor.cordonPool('c-sata', { replicas: true })
+    await bed.ended(operation)
+    t.equal(bed.placement()[2], 'c-sata', 'a pool cordoned meanwhile is used')
+  })
+  const other = new Bed({ stepMs: 1_000, choose: takeFirst })
+  other.volume(['a-nvme', 'b-nvme'])
+  other.mayastor.faults.createFails('c-nvme')
+  await withBed(other, async () => {
+    const operation = other.mayastor.setReplicaCount(V, 3)
+    other.mayastor.cordonNode('c', 'x')
+    await other.ended(operation)
+    t.equal(other.placement()[2], 'd-nvme', 'on a node cordoned meanwhile nothing is made')
+  })
+})
+
+rule('4.2 step 3', async (t) => {
+  const bed = new Bed()
+  bed.volume(['a-nvme', 'b-nvme'])
+  await withBed(bed, async () => {
+    await bed.setReplicas(3)
+    const [attached] = bed.seen('child-added')
+    const [started] = bed.seen('rebuild-started')
+    t.match(started, { replica: bed.added, at: attached?.at, reason: 'full' })
+  })
+})
+
+rule('4.2 step 4', async (t) => {
+  const bed = new Bed({ stepMs: 500 })
+  bed.volume(['a-nvme', 'b-nvme'])
+  await withBed(bed, async () => {
+    await bed.setReplicas(3)
+    const order = bed.events.map(({ kind }) => kind).filter((kind) => kind !== 'operation-started')
+    t.same(order.slice(-5), ['child-added', 'rebuild-started', 'replica-count', 'operation-ended', 'rest-answered'])
+    t.ok(bed.replica(bed.added)?.rebuild)
+  })
+})
+
+rule('4.2 create fails', async (t) => {
+  const bed = new Bed()
+  bed.volume(['a-nvme', 'b-nvme'])
+  bed.mayastor.faults.createFails(() => true)
+  await withBed(bed, async () => {
+    t.match(await bed.setReplicas(3), { status: 500, body: { message: 'SvcError::GrpcRequestError' } })
+    t.equal(bed.count(), 2)
+    t.same(bed.replicas(), ['r0', 'r1'])
+    t.notOk('operation' in (await bed.shown()).spec)
+  })
+})
+
+rule('4.2 phantom', async (t) => {
+  const bed = new Bed()
+  bed.volume(['a-nvme', 'b-nvme'])
+  bed.openOnly('c-nvme')
+  bed.mayastor.faults.createFails('c-nvme', 1)
+  await withBed(bed, async () => {
+    t.equal((await bed.setReplicas(3)).status, 500)
+    const { r0, r1, ...others } = (await bed.shown()).state.replica_topology
+    t.match(Object.values(others), [{ node: 'c', pool: 'c-nvme', state: 'Unknown' }])
+    t.match(await bed.setReplicas(3), { status: 507 }, 'its node counts as used')
+    await bed.pass(31_000)
+    t.same(Object.keys((await bed.shown()).state.replica_topology).sort(), ['r0', 'r1'])
+    t.equal((await bed.setReplicas(3)).status, 200)
+  })
+})
+
+rule('4.2 attach fails', async (t) => {
   const bed = new Bed()
   bed.volume(['a-nvme', 'b-nvme'])
   bed.mayastor.faults.attachFails(V)
@@ -363,158 +396,30 @@ t.test('when attach fails the replica stays owned for a while and is removed as 
     await bed.pass(35_000)
     t.same(bed.replicas(), ['r0', 'r1'])
     t.equal(bed.mayastor.truth.replicas.size, 2)
+    t.ok(bed.events.some(({ kind, reason }) => kind === 'operation-started' && reason === 'RemoveUnusedReplica'))
   })
 })
 
-t.test('when destroy fails the victim is gone but the count stays, and a new replica appears', async (t) => {
+rule('4.2 rebuild start fails', async (t) => {
   const bed = new Bed()
-  bed.volume(['a-nvme', 'b-nvme', 'c-nvme'])
-  bed.mayastor.cordonNode('c', 'x')
-  bed.mayastor.faults.destroyFails('r2', 1)
+  bed.volume(['a-nvme', 'b-nvme'])
+  bed.mayastor.faults.rebuildStartFails(V, 1)
   await withBed(bed, async () => {
-    t.equal((await bed.setReplicas(2)).status, 500)
-    t.equal(bed.count(), 3)
-    t.same(bed.replicas(), ['r0', 'r1'])
-    const cured = bed.count()
-    t.equal(cured, 3)
-    await bed.pass(40_000)
-    t.equal(bed.replicas().length, 3, 'hot-spare made another')
-    t.notOk(bed.replicas().includes('r2'))
-    await bed.pass(300_000)
-    t.notOk(bed.mayastor.truth.replicas.has('r2'), 'the leftover is cleared')
-  })
-})
-
-t.test('repeating the decrease at once after a failed destroy only lowers the count', async (t) => {
-  const bed = new Bed()
-  bed.volume(['a-nvme', 'b-nvme', 'c-nvme'])
-  bed.mayastor.faults.destroyFails(() => true)
-  await withBed(bed, async () => {
-    await bed.setReplicas(2)
-    const [left] = [bed.replicas()]
-    t.equal((await bed.setReplicas(2)).status, 200)
-    t.same(bed.replicas(), left)
-    t.equal(bed.count(), 2)
-  })
-})
-
-interface Removal {
-  readonly name: string
-  readonly version?: string
-  readonly before?: (bed: Bed) => unknown
-  readonly volume?: Partial<VolumeOptions>
-  readonly goes: string
-  /** What the tie breaker picks among. */
-  readonly among?: number
-}
-
-const removals: Removal[] = [
-  { name: 'equals: an arbitrary one, the local one stays', goes: 'r2', among: 2 },
-  { name: 'node cordon decides among equals', before: (bed) => bed.mayastor.cordonNode('b', 'x'), goes: 'r1' },
-  { name: 'node cordon outranks locality', before: (bed) => bed.mayastor.cordonNode('a', 'x'), goes: 'r0' },
-  { name: 'draining counts as cordoned', before: (bed) => bed.mayastor.drainNode('b', 'x'), goes: 'r1' },
-  {
-    name: 'a pool cordon does not',
-    before: (bed) => bed.mayastor.cordonPool('b-nvme', { replicas: true }),
-    goes: 'r2',
-    among: 2,
-  },
-  {
-    name: 'before 2.9 a node cordon does not',
-    version: '2.8.0',
-    before: (bed) => bed.mayastor.cordonNode('b', 'x'),
-    goes: 'r2',
-    among: 2,
-  },
-  {
-    name: 'unhealthy goes before cordoned',
-    before: (bed) => {
-      bed.mayastor.cordonNode('b', 'x')
-      bed.mayastor.faultReplica('r2')
-    },
-    goes: 'r2',
-  },
-  {
-    name: 'a pool the topology does not allow goes before cordoned',
-    before: (bed) => {
-      bed.mayastor.cordonNode('b', 'x')
-      bed.mayastor.unlabelPool('c-nvme', 'tier')
-    },
-    volume: { topology: { pool_topology: { labelled: { inclusion: { tier: '' }, exclusion: {} } } } },
-    goes: 'r2',
-  },
-  {
-    name: 'topology decides in 2.8',
-    version: '2.8.0',
-    before: (bed) => bed.mayastor.unlabelPool('b-nvme', 'tier'),
-    volume: { topology: { pool_topology: { labelled: { inclusion: { tier: '' }, exclusion: {} } } } },
-    goes: 'r1',
-  },
-  {
-    name: 'topology is ignored in 2.7.0',
-    version: '2.7.0',
-    before: (bed) => bed.mayastor.unlabelPool('b-nvme', 'tier'),
-    volume: { topology: { pool_topology: { labelled: { inclusion: { tier: '' }, exclusion: {} } } } },
-    goes: 'r2',
-    among: 2,
-  },
-]
-
-t.test('which replica a decrease removes', async (t) => {
-  for (const { name, version = '2.10.0', before, volume, goes, among } of removals) {
-    let ties = 0
-    const choose = <T>(what: string, options: readonly T[]): T => {
-      if (what === 'removal') ties = options.length
-      return options[options.length - 1] as T
-    }
-    const bed = new Bed({ version, choose })
-    bed.volume(['a-nvme', 'b-nvme', 'c-nvme'], { targetNode: 'a', ...volume })
-    await withBed(bed, async () => {
-      await before?.(bed)
-      t.equal((await bed.setReplicas(2)).status, 200, name)
-      t.notOk(bed.replicas().includes(goes), name)
-      t.equal(bed.replicas().length, 2, name)
-      t.equal(ties, among ?? 0, name)
-    })
-  }
-})
-
-t.test('a healthy replica only goes if more than n are healthy and online; the count is lowered anyway', async (t) => {
-  const bed = new Bed()
-  bed.volume(['a-nvme', 'b-nvme', 'c-nvme'])
-  await withBed(bed, async () => {
-    bed.mayastor.unpublish(V)
-    bed.mayastor.setNodeOnline('b', false)
-    await bed.pass(30_000)
-    t.equal((await bed.setReplicas(2)).status, 200)
-    t.equal(bed.count(), 2)
+    t.equal((await bed.setReplicas(3)).status, 200)
+    const first = bed.added
+    t.match((await bed.shown()).state.replica_topology[first], { 'child-status': 'Faulted' })
+    await bed.pass(120_000)
     t.equal(bed.replicas().length, 3)
-    bed.mayastor.cordonNode('c', 'x')
-    bed.mayastor.setNodeOnline('b', true)
-    await bed.pass(40_000)
-    t.same(bed.replicas(), ['r0', 'r1'], 'the rest is done later, in the same order')
+    t.notOk(bed.replicas().includes(first))
+    t.equal((await bed.shown()).state.status, 'Online')
   })
 })
 
-t.test('an unhealthy replica goes without a guard, even when none is too many', async (t) => {
-  const bed = new Bed()
-  bed.volume(['a-nvme', 'b-nvme', 'c-nvme'])
-  bed.mayastor.faults.destroyFails(() => true, 1)
-  await withBed(bed, async () => {
-    await bed.setReplicas(2)
-    const [, other = ''] = bed.replicas()
-    bed.mayastor.faultReplica(other)
-    await bed.setReplicas(2)
-    t.equal(bed.replicas().length, 1)
-  })
-})
-
-t.test('a slow operation goes on after 408, and shows', async (t) => {
+rule('4.2 REST timeout', async (t) => {
   const bed = new Bed({ stepMs: 3_000 })
   bed.volume(['a-nvme', 'b-nvme'])
   await withBed(bed, async () => {
-    const answer = await bed.setReplicas(3)
-    t.match(answer, { status: 408, body: { kind: 'Timeout' } })
+    t.match(await bed.setReplicas(3), { status: 408, body: { kind: 'Timeout' } })
     t.equal(bed.clock.now() - (bed.mayastor.writes[0]?.at ?? 0), 5_000)
     t.match((await bed.shown()).spec, { num_replicas: 2, operation: { operation: 'SetReplica' } })
     t.match(await bed.setReplicas(3), { status: 409 })
@@ -522,5 +427,149 @@ t.test('a slow operation goes on after 408, and shows', async (t) => {
     t.equal((await bed.shown()).spec.num_replicas, 3)
     t.notOk('operation' in (await bed.shown()).spec)
     t.match((await bed.setReplicas(3)).body.message, /ReplicaCountAchieved/)
+  })
+})
+
+/** Runs `change` with etcd gone from when the operation is under way until its answer. */
+async function unrecorded(bed: Bed, change: () => Promise<unknown>): Promise<void> {
+  bed.mayastor.faults.onStep(({ step }) => {
+    if (step === 'commit') bed.mayastor.faults.storeDown = true
+    return undefined
+  })
+  await change()
+}
+
+rule('4.2 unrecorded end', async (t) => {
+  const bed = new Bed()
+  bed.volume(['a-nvme', 'b-nvme'])
+  await withBed(bed, async () => {
+    await unrecorded(bed, async () => {
+      t.match(await bed.setReplicas(3), {
+        status: 507,
+        body: { kind: 'FailedPersist', message: /SvcError :: Store: / },
+      })
+    })
+    t.match((await bed.shown()).spec, { num_replicas: 2, operation: { operation: 'SetReplica', result: true } })
+    t.equal(bed.replicas().length, 3, 'the change was made')
+    await bed.pass(60_000)
+    t.match(await bed.setReplicas(3), { status: 507, body: { message: /StoreDirty/ } }, 'for as long as etcd is away')
+    bed.mayastor.faults.clear()
+    await bed.pass(31_000)
+    t.equal((await bed.shown()).spec.num_replicas, 3)
+    t.match(await bed.setReplicas(3), { status: 412 })
+  })
+})
+
+rule('4.2 unrecorded end', async (t) => {
+  const bed = new Bed()
+  bed.volume(['a-nvme', 'b-nvme'])
+  await withBed(bed, async () => {
+    await unrecorded(bed, () => bed.setReplicas(3))
+    bed.mayastor.restartCore()
+    bed.mayastor.faults.clear()
+    await bed.pass(60_000)
+    t.equal((await bed.shown()).spec.num_replicas, 2, 'a core that starts knows only that it began')
+    t.same(bed.replicas(), ['r0', 'r1'])
+  })
+})
+
+rule('4.2 core dies', async (t) => {
+  const bed = new Bed({ stepMs: 1_000 })
+  bed.volume(['a-nvme', 'b-nvme'])
+  await withBed(bed, async () => {
+    const answer = bed.call('PUT', `/volumes/${V}/replica_count/3`)
+    bed.clock.after(1_500, () => bed.mayastor.restartCore())
+    await bed.pass(2_000)
+    t.equal((await answer).status, 503)
+    t.equal((await bed.get('/nodes')).status, 503)
+    t.equal(bed.replicas().length, 3, 'the replica was created but not attached')
+    await bed.pass(2_000)
+    t.not((await bed.shown()).spec.operation?.operation, 'SetReplica')
+    t.equal(bed.count(), 2)
+    await bed.pass(60_000)
+    t.same(bed.replicas(), ['r0', 'r1'])
+  })
+})
+
+rule('4.2 core dies', async (t) => {
+  for (const [step, gone] of [
+    ['disown replica', false],
+    ['destroy replica', true],
+    ['commit', true],
+  ] as const) {
+    const bed = new Bed({ stepMs: 1_000 })
+    bed.volume(['a-nvme', 'b-nvme', 'c-nvme'])
+    bed.mayastor.cordonNode('c', 'x')
+    await withBed(bed, async () => {
+      const operation = bed.mayastor.setReplicaCount(V, 2)
+      while (operation.step !== step) await bed.pass(100)
+      bed.mayastor.restartCore(0)
+      t.equal(bed.count(), 3)
+      t.equal(bed.mayastor.truth.volumes.get(V)?.replicas.size, gone ? 2 : 3, step)
+      await bed.pass(400_000)
+      t.equal(bed.replicas().length, 3, 'it is made good')
+      t.equal(bed.replicas().includes('r2'), !gone, step)
+      t.equal(bed.replica('r2') === undefined, gone, 'nothing is left over')
+      t.equal((await bed.shown()).state.status, 'Online')
+    })
+  }
+})
+
+rule('4.2 destroy fails', async (t) => {
+  for (const [why, before, status] of [
+    ['its io-engine errs', (bed: Bed) => bed.mayastor.faults.destroyFails('r2', 1), 500],
+    ['its node is gone', (bed: Bed) => bed.mayastor.setNodeOnline('c', false), 408],
+    [
+      'its node is known to be gone',
+      async (bed: Bed) => {
+        bed.mayastor.setNodeOnline('c', false)
+        await bed.pass(29_000)
+      },
+      412,
+    ],
+  ] as const) {
+    const bed = new Bed()
+    bed.volume(['a-nvme', 'b-nvme', 'c-nvme'])
+    bed.mayastor.cordonNode('c', 'x')
+    await withBed(bed, async () => {
+      await bed.pass(1_500)
+      await before(bed)
+      t.equal((await bed.setReplicas(2)).status, status, why)
+      t.equal(bed.count(), 3)
+      t.equal(bed.mayastor.truth.volumes.get(V)?.replicas.size, 2)
+      await bed.pass(40_000)
+      t.equal(bed.replicas().length, 3, 'hot-spare made another')
+      t.notOk(bed.replicas().includes('r2'))
+      bed.mayastor.setNodeOnline('c', true)
+      await bed.pass(300_000)
+      t.notOk(bed.replica('r2'), 'the leftover is cleared')
+    })
+  }
+})
+
+rule('4.2 destroy fails, cure', async (t) => {
+  const bed = new Bed()
+  bed.volume(['a-nvme', 'b-nvme', 'c-nvme'])
+  bed.mayastor.faults.destroyFails(() => true)
+  await withBed(bed, async () => {
+    await bed.setReplicas(2)
+    const left = bed.mayastor.truth.volumes.get(V)?.replicas
+    t.equal(left?.size, 2)
+    t.equal((await bed.setReplicas(2)).status, 200)
+    t.equal(left?.size, 2)
+    t.equal(bed.count(), 2)
+  })
+})
+
+rule('4.2 unpublished', async (t) => {
+  const bed = new Bed()
+  bed.volume(['a-nvme', 'b-nvme'], { published: false })
+  await withBed(bed, async () => {
+    t.equal((await bed.setReplicas(3)).status, 200)
+    await bed.pass(120_000)
+    t.match(bed.replica(bed.added), { synced: false, healthyRecorded: false, rebuild: undefined })
+    t.equal((await bed.shown()).state.status, 'Degraded')
+    await bed.setReplicas(2)
+    t.same(bed.replicas(), ['r0', 'r1'])
   })
 })
