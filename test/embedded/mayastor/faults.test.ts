@@ -46,38 +46,6 @@ t.test('a caller that gives up does not stop the operation', async (t) => {
   })
 })
 
-t.test('a core that dies mid-way leaves what was done, and forgets the operation', async (t) => {
-  const bed = new Bed({ stepMs: 1_000 })
-  bed.volume(['a-nvme', 'b-nvme'])
-  await withBed(bed, async () => {
-    const answer = bed.call('PUT', PUT)
-    bed.clock.after(1_500, () => bed.mayastor.restartCore())
-    await bed.pass(2_000)
-    t.equal((await answer).status, 503)
-    t.equal((await bed.get('/nodes')).status, 503)
-    t.equal(bed.replicas().length, 3, 'the replica was created but not attached')
-    await bed.pass(2_000)
-    t.not((await bed.shown()).spec.operation?.operation, 'SetReplica')
-    t.equal(bed.count(), 2)
-    await bed.pass(60_000)
-    t.same(bed.replicas(), ['r0', 'r1'])
-  })
-})
-
-t.test('a rebuild that cannot start closes the child as faulted, and hot-spare replaces it', async (t) => {
-  const bed = new Bed()
-  bed.volume(['a-nvme', 'b-nvme'])
-  bed.mayastor.faults.rebuildStartFails(V, 1)
-  await withBed(bed, async () => {
-    t.equal((await bed.setReplicas(3)).status, 200)
-    const first = bed.replicas()[2]
-    await bed.pass(120_000)
-    t.equal(bed.replicas().length, 3)
-    t.not(bed.replicas()[2], first)
-    t.equal((await bed.shown()).state.status, 'Online')
-  })
-})
-
 t.test('the same seed gives the same run', async (t) => {
   const run = async (seed: number) => {
     const bed = new Bed({ seed })
@@ -91,15 +59,4 @@ t.test('the same seed gives the same run', async (t) => {
   }
   t.equal(await run(7), await run(7))
   t.not(await run(7), await run(8))
-})
-
-t.test('a person and the operator at the same volume', async (t) => {
-  const bed = new Bed()
-  bed.volume(['a-nvme', 'b-nvme'])
-  await withBed(bed, async () => {
-    const person = bed.mayastor.setReplicaCount(V, 3)
-    const answer = await bed.setReplicas(3)
-    t.equal(person.failure, undefined)
-    t.match(answer.body.message, /ReplicaCountAchieved/, 'the lock was waited for')
-  })
 })
