@@ -86,9 +86,8 @@ export function* createReplicaOn(
     cluster.emit('replica-create-failed', { ...about, reason: refused.message })
     return refused
   }
-  // Nothing was ever written to a volume without NexusInfo, so an empty replica of it lacks nothing.
-  const synced = volume.nexusInfo === undefined
-  const replica = recordReplica(cluster, volume, pool, { uuid: cluster.random.uuid(), synced, writtenBytes: 0 })
+  const uuid = cluster.random.uuid()
+  const replica = recordReplica(cluster, volume, pool, { uuid, synced: false, writtenBytes: 0 })
   yield { step: 'create replica' }
   const fault = createFault(cluster, volume, pool)
   if (fault !== undefined) {
@@ -96,6 +95,8 @@ export function* createReplicaOn(
     cluster.emit('replica-create-failed', { ...about, replica: replica.uuid, reason: fault.details })
     return fault
   }
+  // Nothing was ever written to a volume without NexusInfo, so an empty replica of it lacks nothing.
+  replica.synced = volume.nexusInfo === undefined
   onDisk(replica)
   cluster.emit('replica-created', { ...about, replica: replica.uuid })
   if (!persist(cluster, volume)) {

@@ -52,12 +52,13 @@ export function rule(id: RuleId, body: (t: Test) => Promise<unknown>): void {
 
 /** A cluster of nodes a, b, c ... with the pools `<node>-nvme` and `<node>-sata`, and someone who calls its REST API. */
 export class Bed {
-  readonly clock = new SimulatedClock(START)
+  readonly clock: SimulatedClock
   readonly mayastor: SimulatedMayastor
   readonly events: MayastorEvent[] = []
   #url = ''
 
   constructor(options: Partial<MayastorOptions> = {}, nodes = 'abcd') {
+    this.clock = options.clock ?? new SimulatedClock(START)
     this.mayastor = new SimulatedMayastor({ ...options, clock: this.clock })
     this.mayastor.onEvent((event) => this.events.push(event))
     for (const id of nodes) {
