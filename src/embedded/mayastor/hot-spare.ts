@@ -1,7 +1,6 @@
 import type { Child, Cluster, Node, Replica, Volume } from './model.js'
 import { attachChild, createNexus, destroyNexus, isStranded, onlineChild, removeChild } from './nexus.js'
 import type { Steps } from './operations.js'
-import { canRebuildSnapshots } from './placement.js'
 import { settleMove } from './pool-drain.js'
 import { removalCandidates } from './removal.js'
 import { removeUnused } from './remove-replica.js'
@@ -137,7 +136,6 @@ function* targetCount(cluster: Cluster, volume: Volume, busy: () => void): Steps
 
 /** Each with a full rebuild. Where that would not fit, the replica is given up and made again elsewhere. */
 function* attachReplicas(cluster: Cluster, volume: Volume, wanted: number): Steps {
-  if (volume.snapshots > 0 && !canRebuildSnapshots(volume)) return undefined
   const { target } = volume
   const usable = [...volume.replicas].filter(
     (replica) =>

@@ -172,7 +172,6 @@ export const upgradeRequired: Failure = precondition(
 /** Brings a child in again whose replica is back: with a log of what it missed it misses only that. */
 export function onlineChild(cluster: Cluster, nexus: Nexus, child: Child): boolean {
   child.state = 'Degraded'
-  child.faultedAt = undefined
   child.reason = undefined
   const started = child.replica.reachable && rebuildChild(cluster, nexus, child, true)
   child.hasLog = false

@@ -1,7 +1,7 @@
 import { type Failure, failure, precondition } from './failure.js'
 import type { Cluster, DrainPhase, Pool, Replica, ReplicaMove, Volume } from './model.js'
 import { removeChild } from './nexus.js'
-import { type Operation, type Operations, type Steps, volumeLock } from './operations.js'
+import { type Operations, type Steps, volumeLock } from './operations.js'
 import { removeUnused } from './remove-replica.js'
 import { dropSnapshot } from './replicas.js'
 import { isReportedOnline, reportedNexus, reportPool, volumeStatus } from './view.js'
@@ -57,7 +57,7 @@ export function moveRefusal(volume: Volume, count: number): Failure | undefined 
 }
 
 /** The reconciler's look at the pools that are drained. `busy` is called when there is more to do soon. */
-export function drainPools(cluster: Cluster, operations: Operations, operation: Operation, busy: () => void): void {
+export function drainPools(cluster: Cluster, operations: Operations, busy: () => void): void {
   const drained = [...cluster.pools.values()].filter((pool) => pool.drain !== undefined)
   if (drained.length === 0) return
   const inPhase = (phase: DrainPhase) => drained.filter((pool) => pool.drain?.phase === phase)
@@ -68,8 +68,7 @@ export function drainPools(cluster: Cluster, operations: Operations, operation: 
   }
   for (const pool of drained) {
     endMoves(cluster, pool)
-    if (pool.drain?.phase === 'Draining' || pool.drain?.phase === 'AwaitingCleanup')
-      advance(cluster, operations, operation, pool)
+    if (pool.drain?.phase === 'Draining' || pool.drain?.phase === 'AwaitingCleanup') advance(cluster, operations, pool)
     if (pool.drain?.phase === 'Draining' || pool.drain?.phase === 'Cancelled') busy()
   }
 }
@@ -86,31 +85,25 @@ function endMoves(cluster: Cluster, pool: Pool): void {
   if (drain.phase === 'Cancelled' && drain.moves.size === 0) release(cluster, pool)
 }
 
-function advance(cluster: Cluster, operations: Operations, operation: Operation, pool: Pool): void {
+function advance(cluster: Cluster, operations: Operations, pool: Pool): void {
   const { drain } = pool
   if (drain === undefined || !pool.reachable) return
   const owned = [...pool.replicas].filter((replica) => replica.owner !== undefined)
   for (const replica of cluster.inAnyOrder('drain-replica', owned)) {
     if (drain.moves.size >= MOVES_PER_POOL) break
     const volume = replica.owner
-    if (volume !== undefined) beginMove(cluster, operations, operation, volume, replica)
+    if (volume !== undefined && !operations.isLocked(volumeLock(volume))) beginMove(cluster, volume, replica)
   }
   if (owned.length > 0 || drain.moves.size > 0) return
   if (pool.replicas.size > 0) setPhase(cluster, pool, 'AwaitingCleanup')
   else end(cluster, pool, drain.acceptSnapshotLoss)
 }
 
-/** Of a volume that is otherwise well, and has no move yet. */
-function beginMove(
-  cluster: Cluster,
-  operations: Operations,
-  operation: Operation,
-  volume: Volume,
-  replica: Replica,
-): void {
-  const key = volumeLock(volume)
-  if (!operations.tryLock(operation, key)) return
-  operations.unlock(operation, key)
+/**
+ * Of a volume that is otherwise well, and has no move yet. Where the replica is the spare of another drain's move, and
+ * still being rebuilt, that one has to look for another.
+ */
+function beginMove(cluster: Cluster, volume: Volume, replica: Replica): void {
   const { move } = volume
   if (move?.spare === replica && volume.nexus?.childOf(replica)?.state !== 'Online') move.unwind = 'Respare'
   const canRebuild = volume.target !== undefined || volume.nexusInfo === undefined

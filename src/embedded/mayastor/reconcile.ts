@@ -78,7 +78,7 @@ export class Reconciler {
     yield* this.#each(operation, unsettled, (volume) => healTarget(cluster, volume))
     if (collects) collectReplicas(cluster)
     for (const node of cluster.nodes.values()) yield* this.#drainNode(operation, node)
-    drainPools(cluster, this.#operations, operation, busy)
+    drainPools(cluster, this.#operations, busy)
     this.#running = false
     if (this.#triggered) this.#schedule(0)
     else this.#schedule(this.#busy ? cluster.settings.reconcileBusyMs : cluster.settings.reconcileIdleMs)

@@ -106,7 +106,9 @@ function reads(app: FastifyInstance, { cluster, isUp }: Backend): void {
   if (cluster.atLeast(2, 13)) {
     read('/pools/:id/drain', ({ id = '' }) => {
       const pool = cluster.pools.get(id)
-      return pool === undefined ? notFound('Pool', id) : (wire.poolDrainJson(pool) ?? notFound('PoolDrain', id))
+      return pool === undefined
+        ? notFound('Pool', id)
+        : (wire.poolDrainJson(cluster, pool) ?? notFound('PoolDrain', id))
     })
   }
   read('/nodes', () => [...cluster.nodes.values()].map(wire.nodeJson))

@@ -10,8 +10,8 @@ export interface Truth {
   readonly volumes: ReadonlyMap<string, Readonly<Volume>>
   readonly pools: ReadonlyMap<string, Readonly<Pool>>
   readonly nodes: ReadonlyMap<string, Readonly<Node>>
-  /** Every replica on any pool, also those no volume owns any more. */
+  /** Every replica on any pool or in etcd: also those no volume owns any more, and those that could not be created. */
   readonly replicas: ReadonlyMap<string, Readonly<Replica>>
-  /** What the core is in the middle of. */
+  /** What the core is in the middle of, the reconciler's round included. */
   readonly operations: readonly Operation[]
 }

@@ -178,16 +178,17 @@ function drainRecordJson({ phase, moves }: PoolDrain): object {
 }
 
 /** The whole picture of one pool's drain; undefined when it is not drained. */
-export function poolDrainJson(pool: Pool): object | undefined {
+export function poolDrainJson(cluster: Cluster, pool: Pool): object | undefined {
   const { drain } = pool
   if (drain === undefined) return undefined
+  const snapshots = [...cluster.volumes.values()].flatMap((volume) => volume.snapshotList)
   return {
     spec: drainSpecJson(pool, drain),
     phase: drain.phase,
     statistics: {
       current: {
         replicaCount: pool.replicas.size,
-        snapshotCount: pool.leftBehindSnapshotBytes > 0 ? 1 : 0,
+        snapshotCount: snapshots.filter(({ parts }) => parts.some((part) => part.pool === pool)).length,
         used: pool.node.reportedPools.get(pool.id)?.usedBytes ?? 0,
       },
     },

@@ -103,6 +103,21 @@ rule('6.4 Faulted', async (t) => {
   })
 })
 
+rule('6.4 Faulted', async (t) => {
+  const bed = new Bed(SLOW)
+  bed.volume(['a-nvme', 'b-nvme'], { targetNode: 'c' })
+  await withBed(bed, async () => {
+    bed.openOnly()
+    await loseForGood(bed, 'r1')
+    bed.mayastor.setNodeOnline('a', false)
+    await bed.pass(31_000)
+    bed.mayastor.uncordonPool('d-nvme', { replicas: true })
+    await bed.pass(120_000)
+    t.equal((await bed.shown()).state.status, 'Faulted')
+    t.same(bed.replicas(), ['r0'], 'no replica is made for what nobody could copy from')
+  })
+})
+
 rule('6.4 one at a time', async (t) => {
   const bed = new Bed({ ...SLOW, stepMs: 1 }, 'abcdef')
   bed.volume(['a-nvme', 'b-nvme', 'c-nvme'])

@@ -118,6 +118,7 @@ rule('11 pool drain', async (t) => {
         policy: { snapshotPolicy: acceptSnapshotLoss ? 'AcceptLoss' : 'Ignore' },
         userCordon: { replicas: true },
       })
+      t.match((await bed.get(DRAIN)).body.statistics.current, { replicaCount: 1, snapshotCount: 1 })
       await bed.pass(240_000)
       t.equal(phases(bed).at(-1), acceptSnapshotLoss ? 'Drained' : 'PartiallyDrained')
       t.equal(bed.mayastor.truth.pools.get('a-nvme')?.allocatedBytes === 0, acceptSnapshotLoss)

@@ -105,8 +105,12 @@ rule('7 partial', async (t) => {
   const bed = new Bed(SLOW)
   bed.volume(['a-nvme', 'b-nvme'])
   await withBed(bed, async () => {
-    bed.mayastor.faultReplica('r1')
+    bed.openOnly()
+    bed.mayastor.faultReplica('r1', 'OutOfSpace')
+    await bed.pass(29_000)
+    t.match((await bed.shown()).state.replica_topology.r1, { 'child-status-reason': 'OutOfSpace' })
     await bed.until('rebuild-started')
+    t.notOk('child-status-reason' in (await bed.shown()).state.replica_topology.r1)
     bed.mayastor.faultReplica('r1')
     await bed.pass(61_000)
     t.notOk(bed.replicas().includes('r1'), 'one that fails on the way back has no log any more')

@@ -398,6 +398,20 @@ rule('4.2 attach fails', async (t) => {
     t.equal(bed.mayastor.truth.replicas.size, 2)
     t.ok(bed.events.some(({ kind, reason }) => kind === 'operation-started' && reason === 'RemoveUnusedReplica'))
   })
+  for (const comesBack of [false, true]) {
+    const lost = new Bed()
+    lost.volume(['a-nvme', 'b-nvme'])
+    lost.mayastor.faults.onStep(({ step }) => {
+      if (step !== 'attach replica') return undefined
+      lost.mayastor.setNodeOnline('a', false)
+      lost.mayastor.setNodeOnline('a', comesBack)
+      return undefined
+    })
+    await withBed(lost, async () => {
+      t.match((await lost.setReplicas(3)).body, { kind: comesBack ? 'NotFound' : 'Timeout' })
+      t.equal(lost.count(), 2)
+    })
+  }
 })
 
 rule('4.2 rebuild start fails', async (t) => {

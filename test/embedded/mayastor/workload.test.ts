@@ -143,6 +143,10 @@ rule('11 workload', async (t) => {
     t.notOk('target' in (await bed.shown()).spec)
     t.match(await bed.ask({ kind: 'unpublish', uuid: V }), { kind: 'NotPublished' })
     t.match(await bed.ask({ kind: 'republish', uuid: V }), { kind: 'NotPublished' })
+    bed.mayastor.setNodeOnline('b', false)
+    await bed.pass(31_000)
+    t.match(await bed.ask({ kind: 'publish', uuid: V }), { message: /NoOnlineReplicas/ })
+    bed.mayastor.setNodeOnline('b', true)
     for (const node of 'bcd') bed.mayastor.cordonNode(node, 'x')
     t.match(await bed.ask({ kind: 'publish', uuid: V }), { kind: 'ResourceExhausted' })
     t.equal(await bed.ask({ kind: 'publish', uuid: V, node: 'd' }), undefined, 'who names a node gets it')
@@ -154,14 +158,14 @@ rule('11 workload', async (t) => {
   for (const uuid of ['v1', 'v2', 'v3']) {
     bed.volume([], { uuid, replicas: [{ pool: 'a-nvme' }, { pool: 'b-nvme' }], published: false })
   }
-  bed.volume(['d-nvme'], { published: false })
+  bed.volume(['c-nvme'], { published: false })
   await withBed(bed, async () => {
     const published = async (uuid: string) => {
       t.equal(await bed.ask({ kind: 'publish', uuid }), undefined)
       return bed.mayastor.truth.volumes.get(uuid)?.target?.node
     }
     t.same([await published('v1'), await published('v2'), await published('v3')], ['a', 'b', 'c'], 'where few are')
-    t.equal(await published(V), 'd', 'a single replica has its target beside it')
+    t.equal(await published(V), 'c', 'a single replica has its target beside it')
   })
 })
 
