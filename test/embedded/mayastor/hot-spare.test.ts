@@ -161,6 +161,7 @@ rule('6.4 out of space', async (t) => {
   bed.volume(['a-nvme', 'b-nvme'], { selfHeal: false })
   bed.volume([], {
     uuid: 'small',
+    selfHeal: false,
     sizeBytes: 10 * GiB,
     allocatedBytes: GiB,
     replicas: [
@@ -169,10 +170,17 @@ rule('6.4 out of space', async (t) => {
     ],
   })
   bed.openOnly('b-sata')
+  const steps: string[] = []
+  bed.mayastor.faults.onStep(({ step }) => {
+    steps.push(step)
+    return undefined
+  })
   await withBed(bed, async () => {
     bed.mayastor.faultReplica('r1', 'OutOfSpace')
     bed.mayastor.faultReplica('s1', 'OutOfSpace')
     const moved = await bed.until('replica-moved')
+    t.same(steps, ['create replica', 'attach replica', 'remove child', 'destroy replica'])
+    t.match(bed.seen('removal-chosen'), [{ replica: 'r1', node: 'b', by: 'out-of-space' }])
     t.match(moved, { replica: 'r1', pool: 'b-nvme', by: 'out-of-space', reason: bed.added }, 'the largest')
     t.same(bed.placement(), ['a-nvme', 'b-sata'], 'within its node')
     t.match(bed.replica(bed.added), { synced: false }, 'before the new one is rebuilt')
@@ -197,6 +205,16 @@ rule('6.4 out of space', async (t) => {
     stuck.mayastor.faultReplica('r1', 'OutOfSpace')
     await stuck.pass(31_000)
     t.same(stuck.placement(), ['a-nvme', 'b-nvme', 'b-sata'], 'where it cannot be attached both stay, on one node')
+  })
+  const unsafe = new Bed({ healthyPersistDelayMs: 300_000 })
+  unsafe.volume(['a-nvme'], { selfHeal: false, targetNode: 'd' })
+  await withBed(unsafe, async () => {
+    await unsafe.setReplicas(2)
+    await unsafe.until('rebuild-completed')
+    unsafe.mayastor.faultReplica('r0', 'OutOfSpace')
+    await unsafe.pass(61_000)
+    t.ok(unsafe.replicas().includes('r0'), 'what alone is recorded as healthy stays')
+    t.ok(unsafe.seen('replica-created').some(({ by }) => by === 'out-of-space'))
   })
 })
 

@@ -71,10 +71,13 @@ rule('7 new replica', async (t) => {
   bed.volume(['a-nvme', 'b-nvme'])
   await withBed(bed, async () => {
     await bed.setReplicas(3)
+    const { added } = bed
     bed.mayastor.write(V, 6 * GiB)
-    await bed.until('rebuild-completed')
-    t.match(bed.seen('rebuild-started'), [{ reason: 'full' }])
-    t.equal(bed.replica(bed.added)?.allocatedBytes, 6 * GiB, 'as thin as the others, and as full')
+    const completed = await bed.until('rebuild-completed')
+    const [started] = bed.seen('rebuild-started')
+    t.match(started, { reason: 'full' })
+    t.equal((completed?.at ?? 0) - (started?.at ?? 0), 500_000, 'of what was written when it began')
+    t.equal(bed.replica(added)?.allocatedBytes, 6 * GiB, 'as thin as the others, and as full')
   })
 })
 
@@ -123,8 +126,11 @@ rule('7 rebuild fails', async (t) => {
   await withBed(bed, async () => {
     await bed.setReplicas(3)
     const first = bed.added
-    await bed.pass(30_000)
+    await bed.pass(250_000 - (bed.clock.now() - (bed.seen('rebuild-started')[0]?.at ?? 0)))
     bed.mayastor.faultReplica(first)
+    t.equal(bed.replica(first)?.allocatedBytes, 2.5 * GiB, 'what was copied stays')
+    const { records } = (await bed.get(`/volumes/${V}/rebuild-history`)).body
+    t.match(records, [{ rebuildJobState: 'Failed', blocksRecovered: 2.5 * 2 ** 21, blocksRemaining: 2.5 * 2 ** 21 }])
     await bed.pass(90_000)
     t.equal(bed.replicas().length, 3)
     t.not(bed.added, first)
