@@ -93,10 +93,10 @@ export const INTERFERENCES: readonly Interference[] = [
     outcomes: { adding: 'goes on', rebuilding: 'goes on', synced: 'goes on', removing: 'forward' },
   },
   {
-    what: 'a snapshot is taken',
+    what: 'a snapshot is taken (which Mayastor refuses while it rebuilds)',
     outcomes: {
       adding: 'Aborted Snapshots',
-      rebuilding: 'Aborted SnapshotsChanged',
+      rebuilding: 'goes on',
       synced: 'Aborted SnapshotsChanged',
       removing: 'forward',
     },

@@ -21,15 +21,20 @@ function targetOf(run: FaultRun, volume: string): string {
   return target ?? [...pools.keys()].find((pool) => pool.startsWith('nvme') && !taken.includes(pool)) ?? ''
 }
 
-/** One of the replicas there were when the migration began is lost for good, and made anew where it was. */
-function loseReplica(run: FaultRun, volume: string, tier: string): void {
+/** The replica that there was on the tier when the migration began. */
+function originalOn(run: FaultRun, volume: string, tier: string) {
   const added = run.places.journal(volume)?.move.added
   const replicas = [...(run.cluster.mayastor.truth.volumes.get(volume)?.replicas ?? [])]
-  const replica = replicas.find(({ uuid, pool }) => uuid !== added && pool.id.startsWith(tier))
+  return replicas.find(({ uuid, pool }) => uuid !== added && pool.id.startsWith(tier))
+}
+
+/** One of the replicas there were when the migration began is lost for good, and made anew where it was. */
+function loseReplica(run: FaultRun, volume: string, tier: string): void {
+  const replica = originalOn(run, volume, tier)
   if (replica === undefined) return
   // A rebuild that reads from it is lost with it, and its replica is to come back where it was.
   cordonAllBut(run, (pool) => pool === replica.pool.id || pool === targetOf(run, volume))
-  run.cluster.mayastor.faultReplica(replica.uuid, 'OutOfSpace')
+  run.cluster.mayastor.faultReplica(replica.uuid, undefined, false)
 }
 
 /** People keep new replicas from all pools but these, until the faults stop. */
@@ -53,11 +58,11 @@ const acts: Readonly<Record<string, Interfere>> = {
   'the status of the ReplicaTopology is lost': (run, volume) => run.loseStatus(volume),
   'the added replica is lost, and Mayastor makes another on the target pool': (run, volume) => {
     cordonAllBut(run, (pool) => pool === targetOf(run, volume))
-    run.faultReplica(volume, 'added', 0, 'OutOfSpace')
+    run.faultReplica(volume, 'added', 0, 'for good')
   },
   'the added replica is lost, and Mayastor makes another on some other pool': (run, volume) => {
     cordonAllBut(run, (pool) => pool !== targetOf(run, volume))
-    run.faultReplica(volume, 'added', 0, 'OutOfSpace')
+    run.faultReplica(volume, 'added', 0, 'for good')
   },
   'the only pool it could go to is filling up': (run, volume) => {
     const pool = run.cluster.mayastor.truth.pools.get(targetOf(run, volume))
@@ -67,11 +72,12 @@ const acts: Readonly<Record<string, Interfere>> = {
   'another original replica is lost and replaced': (run, volume) => loseReplica(run, volume, 'nvme'),
   'the volume is unpublished': (run, volume) => run.unpublish(volume, LONG),
   'the volume is resized': (run, volume) => run.resize(volume),
-  'a snapshot is taken': (run, volume) => run.snapshot(volume),
+  'a snapshot is taken (which Mayastor refuses while it rebuilds)': (run, volume) => run.snapshot(volume),
   'the volume is deleted': (run, volume) => run.deleteVolume(volume),
   'a person raises the count (which Mayastor refuses while it rebuilds)': (run, volume) => run.scale(volume, +1),
   'a person lowers the count': (run, volume) => run.scale(volume, -1),
-  'another node of the volume is cordoned or drained': (run, volume) => run.cordonNode(volume, 1, LONG),
+  'another node of the volume is cordoned or drained': (run, volume) =>
+    run.cordonNodeFor(originalOn(run, volume, 'nvme')?.node.id ?? '', LONG),
 }
 
 function isAt(stage: Stage, run: FaultRun, { volume, row }: Place, moment: Moment | undefined): boolean {

@@ -671,7 +671,12 @@ export class FaultRun {
     this.#for(seconds, () => this.cluster.mayastor.setNodeOnline(node, true))
   }
 
-  faultReplica(volume: string, which: 'original' | 'source' | 'added', pick: number, reason?: 'OutOfSpace'): void {
+  faultReplica(
+    volume: string,
+    which: 'original' | 'source' | 'added',
+    pick: number,
+    how?: 'OutOfSpace' | 'for good',
+  ): void {
     const { move } = this.places.journal(volume) ?? {}
     const replicas = this.#replicas(volume).filter(({ uuid }) => {
       if (which === 'source') return uuid === move?.replica
@@ -679,7 +684,9 @@ export class FaultRun {
       return uuid !== move?.added && uuid !== move?.replica
     })
     const replica = replicas[pick % Math.max(1, replicas.length)]
-    if (replica !== undefined) this.cluster.mayastor.faultReplica(replica.uuid, reason)
+    if (replica === undefined) return
+    if (how === 'OutOfSpace') this.cluster.mayastor.faultReplica(replica.uuid, how)
+    else this.cluster.mayastor.faultReplica(replica.uuid, undefined, how === undefined)
   }
 
   fillPool(volume: string, pick: number, seconds: number): void {
@@ -752,7 +759,10 @@ export class FaultRun {
 
   cordonNode(volume: string, pick: number, seconds: number): void {
     const node = this.#nodeNear(volume, pick)
-    if (node === undefined) return
+    if (node !== undefined) this.cordonNodeFor(node, seconds)
+  }
+
+  cordonNodeFor(node: string, seconds: number): void {
     this.#people(() => this.cluster.mayastor.cordonNode(node, 'maintenance'))
     this.#mark(seconds, () => this.cluster.mayastor.uncordonNode(node, 'maintenance'))
   }

@@ -198,15 +198,24 @@ function rebuildChild(cluster: Cluster, nexus: Nexus, child: Child, partial: boo
   })
 }
 
-/** The io-engine closes a child it cannot write to. The last good one stays recorded as healthy: nothing is newer. */
-export function faultChild(cluster: Cluster, nexus: Nexus, child: Child, reason: ChildReason | undefined): void {
+/**
+ * The io-engine closes a child it cannot write to. The last good one stays recorded as healthy: nothing is newer. What
+ * a synced one misses from now on is logged, unless there is no `log` to write to.
+ */
+export function faultChild(
+  cluster: Cluster,
+  nexus: Nexus,
+  child: Child,
+  reason: ChildReason | undefined,
+  log = true,
+): void {
   if (child.state === 'Faulted') return
   const wasOnline = child.state === 'Online'
   const last = wasOnline && !nexus.children.some((other) => other !== child && other.state === 'Online')
   endRebuild(cluster, nexus, child, 'Failed')
   child.state = 'Faulted'
   child.reason = reason
-  child.hasLog = wasOnline
+  child.hasLog = wasOnline && log
   child.faultedAt = cluster.clock.now()
   const { volume } = nexus
   cluster.emit('child-faulted', {

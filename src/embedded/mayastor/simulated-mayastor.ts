@@ -372,12 +372,12 @@ export class SimulatedMayastor {
     this.#pool(id).otherBytes = bytes
   }
 
-  /** The nexus cannot write to this replica any more (with `OutOfSpace`: its pool is full). */
-  faultReplica(uuid: string, reason?: 'OutOfSpace'): void {
+  /** The nexus cannot write to this replica any more (with `OutOfSpace`: its pool is full), nor to a log without `log`. */
+  faultReplica(uuid: string, reason?: 'OutOfSpace', log?: boolean): void {
     const replica = this.#cluster.replicas.get(uuid)
     const nexus = replica?.owner?.nexus
     const child = replica && nexus?.childOf(replica)
-    if (nexus && child) faultChild(this.#cluster, nexus, child, reason)
+    if (nexus && child) faultChild(this.#cluster, nexus, child, reason, log)
   }
 
   cordonNode(id: string, label: string): Failure | undefined {
