@@ -65,7 +65,7 @@ export const INTERFERENCES: readonly Interference[] = [
   },
   {
     what: 'the added replica is lost, and Mayastor makes another on some other pool',
-    outcomes: { rebuilding: 'Aborted WrongPool', synced: 'Aborted WrongPool', removing: 'forward' },
+    outcomes: { rebuilding: 'Aborted WrongPool', synced: 'Aborted WrongPool', removing: 'Failed WrongPool' },
   },
   {
     what: 'the only pool it could go to is filling up',

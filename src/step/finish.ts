@@ -15,6 +15,9 @@ export function finishMove(journal: Journal, volume: MayastorVolume, s: Situatio
   const { undo, move, queue, replicasTotal } = journal
   const [added, source] = [find(volume, move.added), find(volume, move.replica)]
   if (added !== undefined && source === undefined) {
+    if (added.pool !== undefined && added.pool !== move.targetPool) {
+      return end(journal, now, 'Failed', 'WrongPool', `Mayastor replaced the added replica by one on ${added.pool}`)
+    }
     const moved = { ...journal, replicasMoved: journal.replicasMoved + 1 }
     if (queue.length === 0) {
       return end(moved, now, 'Completed', 'AllReplicasMoved', `moved ${moved.replicasMoved} of ${replicasTotal}`)

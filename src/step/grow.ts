@@ -2,10 +2,10 @@ import type { MayastorReplica, MayastorVolume } from '../api/mayastor.js'
 import type { MigrationReason } from '../api/reasons.js'
 import { replanned } from './admission.js'
 import { call, closeBracket, openBracket, otherBits, poolsToCordon, takeFence } from './bracket.js'
-import { countChanged } from './finish.js'
+import { countChanged, finishMove } from './finish.js'
 import type { Journal } from './journal.js'
 import { misplaced, poolRefusal, type Refusal, volumeRefusals } from './preconditions.js'
-import { missing, newcomers } from './replicas.js'
+import { find, missing, newcomers } from './replicas.js'
 import { CANCELS, end, note, reportOf, rest, type Situation, type Step, WATCH, wait } from './step.js'
 
 /** Longest wait, before anything was touched, for what stands in the way to go; the migration ends then. */
@@ -18,14 +18,22 @@ export function scalingUp(journal: Journal, volume: MayastorVolume, s: Situation
   if (isGrown(journal, volume)) return grown(journal, volume, now)
   const wasGrown = journal.confirmedCount === count + 1
   if (wasGrown || volume.numReplicas !== count) return countChanged(journal, volume, s)
+  const sent = journal.growSentAt !== undefined
+  const came = newcomers(journal, volume).find(({ pool }) => sent && pool === move.targetPool)
   if (volume.replicas.length > count) {
+    if (came !== undefined && move.added === undefined) {
+      return note({ ...journal, move: { ...move, added: came.uuid } })
+    }
     // The call is resolved: cordons are not needed while Mayastor tidies up.
     const message = 'attaching the replica failed; Mayastor removes it again'
     return closeBracket(s) ?? rest(journal, 'Growing', message)
   }
   const stop = (reason: MigrationReason, message: string) =>
     closeBracket(s) ?? end(journal, now, 'Aborted', reason, message)
-  if (journal.refused !== undefined) return stop('GrowRefused', journal.refused)
+  if (journal.refused !== undefined) {
+    if (came === undefined) return stop('GrowRefused', journal.refused)
+    return closeBracket(s) ?? keptInstead({ ...journal, move: { ...move, added: came.uuid } }, volume, s)
+  }
   if (s.cancel) return stop(s.cancel, `${CANCELS[s.cancel]} before the replica was added`)
   if (missing(journal, volume).length > 0) {
     return stop('PlacementChanged', 'the replicas are not those the move began with')
@@ -79,6 +87,13 @@ function grown(journal: Journal, volume: MayastorVolume, now: number): Step {
     move: added === undefined || more.length > 0 ? move : { ...move, added: added.uuid },
     progress: { percent: 0, at: now },
   })
+}
+
+/** The call failed, yet the replica it made is there: Mayastor removed another one as the surplus. */
+function keptInstead(journal: Journal, volume: MayastorVolume, s: Situation): Step {
+  if (find(volume, journal.move.replica) === undefined) return finishMove(journal, volume, s)
+  const message = `Mayastor kept the replica on ${journal.move.targetPool} and removed another one`
+  return end(journal, s.now, 'Failed', 'PlacementChanged', message)
 }
 
 /** What will be left of the replicas there are now. */

@@ -439,8 +439,37 @@ const cases: Record<string, readonly Case[]> = {
     },
     {
       name: 'attaching failed: Mayastor removes the surplus',
-      at: { journal: journal({ growSentAt: NOW }), view: view({ volume: { replicas: growing, numReplicas: 2 } }) },
+      at: {
+        journal: journal({ growSentAt: NOW, move }),
+        view: view({ volume: { replicas: growing, numReplicas: 2 } }),
+      },
       want: 'note rests Growing',
+    },
+    {
+      name: 'attaching failed, and the replica is there: it counts as added',
+      at: { journal: journal({ growSentAt: NOW }), view: view({ volume: { replicas: growing, numReplicas: 2 } }) },
+      want: 'note ScalingUp new',
+    },
+    {
+      name: 'attaching failed, and Mayastor removed the replica again',
+      at: { journal: journal({ growSentAt: NOW, refused: 'no', move }) },
+      want: 'note Aborted GrowRefused',
+    },
+    {
+      name: 'attaching failed, and Mayastor removed another replica instead',
+      at: {
+        journal: journal({ growSentAt: NOW, refused: 'no' }),
+        view: view({ volume: { replicas: growing.filter(({ uuid }) => uuid !== 'b') } }),
+      },
+      want: 'note Failed PlacementChanged',
+    },
+    {
+      name: 'attaching failed, and Mayastor removed the one that was to go',
+      at: {
+        journal: journal({ growSentAt: NOW, refused: 'no', queue: [] }),
+        view: view({ volume: { replicas: growing.slice(1) } }),
+      },
+      want: 'note Completed AllReplicasMoved',
     },
     {
       name: 'the target does not fit any more: another candidate is taken',
@@ -503,7 +532,7 @@ const cases: Record<string, readonly Case[]> = {
     {
       name: 'attaching failed: the cordons go meanwhile',
       at: {
-        journal: journal({ growSentAt: NOW }),
+        journal: journal({ growSentAt: NOW, move }),
         fence: fenced,
         view: view({ volume: { replicas: growing, numReplicas: 2 }, pools: others.map(cordoned) }),
       },
@@ -962,6 +991,14 @@ const cases: Record<string, readonly Case[]> = {
       name: 'or the end',
       at: { journal: { ...confirmedDown, queue: [] }, view: view({ volume: { replicas: grown.slice(1) } }) },
       want: 'note Completed AllReplicasMoved',
+    },
+    {
+      name: 'or the end, on another pool than was wanted',
+      at: {
+        journal: confirmedDown,
+        view: view({ volume: { replicas: [replica('b', 'sata-2'), replica('new', 'sata-3')] } }),
+      },
+      want: 'note Failed WrongPool',
     },
     {
       name: 'cancelled: what is moved stays moved',
