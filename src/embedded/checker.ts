@@ -354,11 +354,16 @@ export class Checker {
           ? node_topology.explicit.allowed_nodes.includes(replica.node.id)
           : carries(replica.node.labels, node_topology.labelled.inclusion)))
     if (!fits) this.#report(at, 'the topology of the volume holds', `replica ${uuid} is on ${replica.pool.id}`)
-    for (const pool of this.#mayastor.truth.pools.values()) {
-      const open = pool !== replica.pool && !pool.cordon.replicas && !others.some(({ node }) => node === pool.node)
-      if (open && (this.#openSince.get(pool.id) ?? 0) < move.sentAt - WINDOW_MS) {
-        this.#report(at, 'placement is steered', `replica ${uuid} was added while pool ${pool.id} was open`)
-      }
+    // All but the target are closed; one that somebody has opened just now cannot be helped.
+    const open = [...this.#mayastor.truth.pools.values()].filter(
+      (pool) =>
+        !pool.cordon.replicas &&
+        !others.some(({ node }) => node === pool.node) &&
+        (this.#openSince.get(pool.id) ?? 0) < move.sentAt - WINDOW_MS,
+    )
+    if (open.length > 1) {
+      const names = open.map(({ id }) => id).join(' and ')
+      this.#report(at, 'placement is steered', `replica ${uuid} was added while pools ${names} were open`)
     }
   }
 

@@ -85,8 +85,8 @@ function confirmSync(journal: Journal, volume: MayastorVolume, s: Situation): St
 export function confirmation(journal: Journal, volume: MayastorVolume, s: Situation): Step | undefined {
   const { now, readingAgeMs } = s
   const nexus = volume.target?.nexus ?? ''
-  const { reading, move } = journal
-  const unsynced = volume.replicas.find((replica) => replica.uuid !== move.replica && !replica.synced)
+  const { reading, move, victim = move.replica } = journal
+  const unsynced = volume.replicas.find((replica) => replica.uuid !== victim && !replica.synced)
   if (unsynced !== undefined) {
     const { reading: _, ...unread } = journal
     return reading === undefined
@@ -98,7 +98,7 @@ export function confirmation(journal: Journal, volume: MayastorVolume, s: Situat
   }
   const left = CONFIRM_MS - readingAgeMs
   if (left <= 0) return undefined
-  const message = 'the added replica is synced; a second reading will confirm it'
+  const message = 'the replicas that stay are synced; a second reading will confirm it'
   return wait(journal, 'ConfirmingSync', message, Math.ceil(left / SECOND_MS))
 }
 

@@ -37,9 +37,12 @@ export function scalingDown(journal: Journal, volume: MayastorVolume, s: Situati
       return note({ ...back, phase: 'WaitingSync', progress: { percent: 0, at: now } })
     }
   }
-  if (journal.undo === undefined && leaving !== undefined && journal.removalSentAt !== undefined && volume.published) {
-    // Replicas were replaced since, or the target has moved: whatever happens, this way it goes on.
-    const step = confirmation(journal, volume, s)
+  const isConfirmedAnew = journal.undo !== undefined || journal.removalSentAt !== undefined
+  if (isConfirmedAnew && leaving !== undefined && volume.published) {
+    // Replicas were replaced since, or the target has moved; an undo has had no reading at all.
+    // Who marked the node had it confirmed.
+    const isMarked = fence.volume === s.volumeID && fence.intent?.label !== undefined
+    const step = confirmation(journal, volume, isMarked ? { ...s, readingAgeMs: Number.POSITIVE_INFINITY } : s)
     if (step !== undefined) return closeBracket(s) ?? step
   }
   const [refusal] = shrinkRefusals(journal, volume, view)

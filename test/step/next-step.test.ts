@@ -1019,8 +1019,23 @@ const cases: Record<string, readonly Case[]> = {
       want: 'releaseFence',
     },
     {
+      name: 'undo: what stays is read once',
+      at: { journal: undoing, view: view({ volume: { replicas: growing } }) },
+      want: 'note ScalingDown new NoProgress',
+    },
+    {
+      name: 'and is read again later',
+      at: { journal: { ...undoing, ...confirmed }, view: view({ volume: { replicas: growing } }) },
+      want: 'wait ConfirmingSync',
+    },
+    {
       name: 'undo labels the added replica’s node',
-      at: { journal: undoing, fence: mine, view: view({ volume: { replicas: growing } }) },
+      at: {
+        journal: { ...undoing, ...confirmed },
+        readingAgeMs: 30_000,
+        fence: mine,
+        view: view({ volume: { replicas: growing } }),
+      },
       want: 'intend node-3',
     },
     {
