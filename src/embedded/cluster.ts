@@ -405,6 +405,11 @@ function crds(): never[] {
   return ['storagepolicies', 'replicatopologies'].map((name) => manifest(`crds/${name}.storage.billyronks.io.yaml`))
 }
 
+const manifests = new Map<string, unknown>()
+
+/** A copy of its own of a manifest, which is read and parsed once. */
 function manifest<T extends CompositeController>(path: string): T {
-  return parse(readFileSync(new URL(`manifests/${path}`, ROOT), 'utf8'))
+  const known = manifests.get(path) ?? parse(readFileSync(new URL(`manifests/${path}`, ROOT), 'utf8'))
+  manifests.set(path, known)
+  return structuredClone(known) as T
 }

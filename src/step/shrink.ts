@@ -171,6 +171,15 @@ export const SHRINK_CHECKS: readonly Check[] = [
     },
   },
   {
+    name: 'Mayastor drains no pool of the volume',
+    refuses: ({ leaving, volume, view }) => {
+      const drained = volume.replicas.find(({ pool }) => view.pools.get(pool ?? '')?.draining)
+      return leaving === undefined || drained === undefined
+        ? undefined
+        : { reason: 'PoolDrain', message: `Mayastor is draining pool ${drained.pool}` }
+    },
+  },
+  {
     name: 'every replica that stays is where the topology of the volume wants it',
     refuses: ({ leaving, stay, volume, view }) => (leaving === undefined ? undefined : misplaced(volume, stay, view)),
   },

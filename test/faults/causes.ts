@@ -16,6 +16,7 @@ const HOLDS: Readonly<Record<string, Cause>> = {
   ReplicasMissing: ({ replicas, numReplicas }) => replicas.size < numReplicas,
   ReplicasNotSynced: ({ replicas }) => [...replicas].some(({ synced }) => !synced),
   SurplusRemains: ({ replicas, numReplicas }) => replicas.size > numReplicas,
+  PoolDrain: ({ replicas }) => [...replicas].some(({ pool }) => pool.drain !== undefined),
   ReplacedTooOften: () => true,
   VolumeTopology: (volume) => [...volume.replicas].some((replica) => !isAllowed(volume, replica.pool)),
 }

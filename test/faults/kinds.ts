@@ -43,12 +43,14 @@ const faults = {
   'node lost': (run, { pick, forSeconds }, { volume }) => run.loseNode(volume, pick, forSeconds),
   'target moves': (run, { pick }, { volume }) => run.moveTarget(volume, pick),
   'target lost': (run, { forSeconds }, { volume }) => run.loseTarget(volume, forSeconds),
-  'original faults': (run, { pick }, { volume }) => run.faultReplica(volume, 'original', pick),
-  'source faults': (run, { pick }, { volume }) => run.faultReplica(volume, 'source', pick),
-  'added faults': (run, { pick }, { volume }) => run.faultReplica(volume, 'added', pick),
+  'etcd away': (run, { forSeconds }) => run.loseStore(forSeconds),
+  'original faults': (run, { pick }, { volume }) => run.faultReplica(volume, 'original', pick, howLost(pick)),
+  'source faults': (run, { pick }, { volume }) => run.faultReplica(volume, 'source', pick, howLost(pick)),
+  'added faults': (run, { pick }, { volume }) => run.faultReplica(volume, 'added', pick, howLost(pick)),
   'added runs out of space': (run, { pick }, { volume }) => run.faultReplica(volume, 'added', pick, 'OutOfSpace'),
   'pool fills': (run, { pick, forSeconds }, { volume }) => run.fillPool(volume, pick, forSeconds),
   'pool faulted': (run, { pick, forSeconds }, { volume }) => run.breakPool(volume, pick, forSeconds),
+  'pool exported': (run, { pick, forSeconds }, { volume }) => run.exportPool(volume, pick, forSeconds),
   'pool appears': (run, { pick }) => run.addPool(pick),
   'node appears': (run) => run.addNode(),
   'creation fails': (run, { forSeconds, pick }, { volume }) => run.armed('createFails', volume, forSeconds, pick),
@@ -57,6 +59,7 @@ const faults = {
   'rebuild does not start': (run, { forSeconds, pick }, { volume }) =>
     run.armed('rebuildStartFails', volume, forSeconds, pick),
   'store dirty': (run, { forSeconds, pick }, { volume }) => run.armed('storeDirty', volume, forSeconds, pick),
+  'write to etcd fails': (run, { forSeconds, pick }, { volume }) => run.armed('persistFails', volume, forSeconds, pick),
   'rebuild limit': (run, { forSeconds }) => run.limitRebuilds(forSeconds),
   'mixed versions': (run, { pick, forSeconds }) => run.mixVersions(pick, forSeconds),
   // people
@@ -64,9 +67,14 @@ const faults = {
   'node drained': (run, { pick, forSeconds }, { volume }) => run.drainNode(volume, pick, forSeconds),
   'pool cordoned': (run, { pick, forSeconds }, { volume }) => run.cordonPool(volume, pick, forSeconds),
   'pool uncordoned': (run, { pick }) => run.uncordonPool(pick),
+  'pool drained': (run, { pick, forSeconds }, { volume }) => run.drainPool(volume, pick, forSeconds),
+  'pool relabelled': (run, { pick, forSeconds }, { volume }) => run.relabelPool(volume, pick, forSeconds),
   'scaled up': (run, _, { volume }) => run.scale(volume, +1),
   'scaled down': (run, _, { volume }) => run.scale(volume, -1),
   'snapshot taken': (run, _, { volume }) => run.snapshot(volume),
+  'snapshot deleted': (run, _, { volume }) => run.deleteSnapshot(volume),
+  'self-heal off': (run, { forSeconds }, { volume }) => run.stopHealing(volume, forSeconds),
+  'data written': (run, { pick }, { volume }) => run.write(volume, pick),
   unpublished: (run, { forSeconds }, { volume }) => run.unpublish(volume, forSeconds),
   resized: (run, _, { volume }) => run.resize(volume),
   'volume at work': (run, { forSeconds }, { volume }) => run.occupy(volume, forSeconds),
@@ -79,6 +87,11 @@ const faults = {
   'status lost': (run, _, { volume }) => run.loseStatus(volume),
   'IOPS turn': (run, _, { volume }) => run.turnLoad(volume),
 } satisfies Record<string, Fault>
+
+/** A replica that is gone comes back with what it missed, or has to be made anew. */
+function howLost(pick: number): 'for good' | undefined {
+  return pick % 2 === 0 ? undefined : 'for good'
+}
 
 export type Kind = keyof typeof faults
 export const KINDS = Object.keys(faults) as readonly Kind[]

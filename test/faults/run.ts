@@ -5,7 +5,14 @@ import { LeaseError, type LeaseStore, memoryLeases, type StoredLease } from '../
 import { Checker, type Violation } from '../../src/embedded/checker.js'
 import { EmbeddedCluster, GIB, type Load } from '../../src/embedded/cluster.js'
 import type { EdgeCall, HookProcess } from '../../src/embedded/hook-process.js'
-import { type CordonBits, Random, type Replica, type Volume } from '../../src/embedded/mayastor/index.js'
+import {
+  type CordonBits,
+  CREATED_BY,
+  DISKPOOL_OPERATOR,
+  Random,
+  type Replica,
+  type Volume,
+} from '../../src/embedded/mayastor/index.js'
 import type { HookExchange } from '../../src/embedded/metacontroller/index.js'
 import type { Outage } from '../../src/embedded/prometheus/server.js'
 import { isHeldForCause, isKeptForCause } from './causes.js'
@@ -87,7 +94,7 @@ export class FaultRun {
   readonly #hits = new Map<string, number>()
   readonly #ended = new Map<string, Ended>()
   readonly #reverts = new Set<() => void>()
-  readonly #recorded: { readonly parent: string; readonly url: string; readonly body: string }[] = []
+  readonly #recorded: Recorded[] = []
   readonly #loads = new Map<string, 'hot' | 'cold' | 'between'>()
   readonly #classes = new Map<string, string>()
   readonly #reads = new Map<string, number>()
@@ -123,6 +130,7 @@ export class FaultRun {
       mayastor: {
         rebuildBytesPerSecond: scenario.rebuildMiBPerSecond * 1024 ** 2,
         healthyPersistDelayMs: scenario.healthyDelay * SECOND,
+        version: scenario.faults.some(({ kind }) => kind === 'pool drained') ? DRAINS_POOLS : '2.10.0',
       },
       options: { maxConcurrentMigrations: scenario.clusterLimit, preservationMode: scenario.preservation },
     })
@@ -268,7 +276,7 @@ export class FaultRun {
   }
 
   #record({ controller, hook, parent, request }: HookExchange): void {
-    this.#recorded.push({ parent, url: `/hooks/${controller}/${hook}`, body: JSON.stringify(request) })
+    this.#recorded.push({ parent, url: `/hooks/${controller}/${hook}`, request })
     if (this.#recorded.length > RECORDED) this.#recorded.shift()
   }
 
@@ -605,7 +613,8 @@ export class FaultRun {
     })
   }
 
-  #send({ url, body }: { readonly url: string; readonly body: string }, to: readonly HookProcess[]): void {
+  #send({ url, request }: Recorded, to: readonly HookProcess[]): void {
+    const body = JSON.stringify(request)
     for (const process of to) {
       const abort = new AbortController()
       const cancel = this.cluster.clock.after(HOOK_TIMEOUT_MS, () => abort.abort())
@@ -645,6 +654,13 @@ export class FaultRun {
   slowCore(seconds: number): void {
     this.cluster.mayastor.faults.onStep(() => 500 + this.#random.below(9_000))
     this.#for(Math.min(seconds, 200), () => this.cluster.mayastor.faults.onStep(() => undefined))
+  }
+
+  loseStore(seconds: number): void {
+    this.cluster.mayastor.faults.storeDown = true
+    this.#for(seconds, () => {
+      this.cluster.mayastor.faults.storeDown = false
+    })
   }
 
   loseNode(volume: string, pick: number, seconds: number): void {
@@ -704,6 +720,13 @@ export class FaultRun {
     this.#for(seconds, () => this.cluster.mayastor.setPoolStatus(pool.id, 'Online'))
   }
 
+  exportPool(volume: string, pick: number, seconds: number): void {
+    const pool = this.#poolNear(volume, pick)
+    if (pool === undefined) return
+    this.cluster.mayastor.setPoolImported(pool.id, false)
+    this.#for(seconds, () => this.cluster.mayastor.setPoolImported(pool.id, true))
+  }
+
   addPool(pick: number): void {
     const { nodes, pools } = this.cluster.mayastor.truth
     const node = [...nodes.keys()][pick % nodes.size]
@@ -723,7 +746,7 @@ export class FaultRun {
   }
 
   armed(
-    what: 'createFails' | 'attachFails' | 'destroyFails' | 'rebuildStartFails' | 'storeDirty',
+    what: 'createFails' | 'attachFails' | 'destroyFails' | 'rebuildStartFails' | 'storeDirty' | 'persistFails',
     volume: string,
     seconds: number,
     pick: number,
@@ -786,6 +809,21 @@ export class FaultRun {
     this.#mark(seconds, () => this.cluster.mayastor.uncordonPool(pool, bits))
   }
 
+  /** By Mayastor itself, where it can; people take it back. */
+  drainPool(volume: string, pick: number, seconds: number): void {
+    const pool = this.#poolNear(volume, pick)
+    if (pool === undefined) return
+    this.#people(() => this.cluster.mayastor.drainPool(pool.id, true))
+    this.#for(seconds, () => this.#people(() => this.cluster.mayastor.releasePoolDrain(pool.id)))
+  }
+
+  relabelPool(volume: string, pick: number, seconds: number): void {
+    const pool = this.#poolNear(volume, pick)
+    if (pool === undefined) return
+    this.cluster.mayastor.unlabelPool(pool.id, CREATED_BY)
+    this.#for(seconds, () => this.cluster.mayastor.labelPool(pool.id, CREATED_BY, DISKPOOL_OPERATOR))
+  }
+
   uncordonPool(pick: number): void {
     const cordoned = [...this.cluster.mayastor.truth.pools.values()].filter((pool) => pool.cordon.replicas)
     const pool = cordoned[pick % Math.max(1, cordoned.length)]
@@ -799,6 +837,21 @@ export class FaultRun {
 
   snapshot(volume: string): void {
     this.cluster.mayastor.snapshot(volume)
+  }
+
+  deleteSnapshot(volume: string): void {
+    this.cluster.mayastor.destroySnapshot(volume)
+  }
+
+  stopHealing(volume: string, seconds: number): void {
+    this.cluster.mayastor.setSelfHeal(volume, false)
+    this.#for(seconds, () => this.cluster.mayastor.setSelfHeal(volume, true))
+  }
+
+  /** Up to as much as it holds. */
+  write(volume: string, pick: number): void {
+    const size = this.cluster.mayastor.truth.volumes.get(volume)?.sizeBytes
+    if (size !== undefined) this.cluster.mayastor.write(volume, Math.floor((size * (1 + (pick % 4))) / 4))
   }
 
   unpublish(volume: string, seconds: number): void {
@@ -923,6 +976,16 @@ export class FaultRun {
     const from = pick % 3 > 0 && own.length > 0 ? own : [...nodes.keys()]
     return from[pick % from.length]
   }
+}
+
+/** The first version of Mayastor that drains pools by itself, as far as the simulated one knows. */
+const DRAINS_POOLS = '2.13.0'
+
+/** A hook call that may come again. */
+interface Recorded {
+  readonly parent: string
+  readonly url: string
+  readonly request: unknown
 }
 
 const ZONE = 'topology.kubernetes.io/zone'

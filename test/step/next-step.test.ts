@@ -910,6 +910,14 @@ const cases: Record<string, readonly Case[]> = {
       want: 'note rests NodeCordoned',
     },
     {
+      name: 'Mayastor drains a pool of the volume',
+      at: {
+        journal: shrinking,
+        view: view({ volume: { replicas: grown }, pools: [pool('sata-2', { draining: true })] }),
+      },
+      want: 'note rests PoolDrain',
+    },
+    {
       name: 'unpublished',
       at: { journal: shrinking, view: view({ volume: { replicas: grown, published: false } }) },
       want: 'note rests Unpublished',
