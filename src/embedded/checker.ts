@@ -53,6 +53,8 @@ interface Wanted {
 interface Move {
   /** The replica its last raise of the count brought, or what Mayastor put in its place. */
   added: Replica | undefined
+  /** The pool its last raise of the count brought a replica to. */
+  addedTo: Pool | undefined
   /** Zones the replicas were in before it began to move them. */
   zones: number
   /** When the count was last changed by it. */
@@ -343,9 +345,13 @@ export class Checker {
     if (replica === undefined) return
     const others = [...volume.replicas].filter((other) => other !== replica)
     const move = this.#moveOf(volume.uuid)
-    if (by === 'hot-spare' && move.added !== undefined && !volume.replicas.has(move.added)) move.added = replica
+    if (by === 'hot-spare' && move.added !== undefined) {
+      const isLost = !volume.replicas.has(move.added)
+      if (isLost || (replica.pool === move.addedTo && move.added.pool !== move.addedTo)) move.added = replica
+    }
     if (by !== 'set-replica') return
     move.added = replica
+    move.addedTo = replica.pool
     const { node_topology, pool_topology } = volume.topology
     const fits =
       carries(replica.pool.labels, pool_topology?.labelled.inclusion ?? {}) &&
@@ -447,6 +453,7 @@ const ONLY_REPLICAS = JSON.stringify({ replicas: true, snapshots: false, restore
 function newMove(): Move {
   return {
     added: undefined,
+    addedTo: undefined,
     zones: 1,
     countedAt: 0,
     snapshots: 0,
