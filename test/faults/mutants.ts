@@ -150,9 +150,9 @@ export const MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'step/act.js',
-        find: 'deps.observer.ended(step.journal);',
+        find: 'deps.observer.ended(step.journal, situation.view.volume);',
         replace:
-          'deps.observer.ended(step.journal);\n            if (!isActive(step.journal)) { const gone = await deps.leases.get(journalName(situation.volumeID)); if (gone) await deps.leases.remove(gone.name, gone.version); }',
+          'deps.observer.ended(step.journal, situation.view.volume);\n            if (!isActive(step.journal)) { const gone = await deps.leases.get(journalName(situation.volumeID)); if (gone) await deps.leases.remove(gone.name, gone.version); }',
       },
     ],
   },
