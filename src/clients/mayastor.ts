@@ -293,10 +293,10 @@ function readVolume(value: Json | undefined): MayastorVolume {
     numReplicas: number(spec['num_replicas'], 'volume.spec.num_replicas'),
     lifecycle: string(spec['status'], 'volume.spec.status'),
     operation:
-      operation === undefined || operation['result'] !== undefined
+      operation === undefined || typeof operation['result'] === 'boolean'
         ? undefined
         : string(operation['operation'], 'volume.spec.operation.operation'),
-    published: optional(spec['target']) !== undefined && optional(spec['target'])?.['protocol'] !== undefined,
+    published: maybeString(optional(spec['target'])?.['protocol']) !== undefined,
     selfHeal: optional(spec['policy'])?.['self_heal'] === true,
     thin: spec['thin'] === true || spec['as_thin'] === true,
     snapshots: maybeNumber(spec['num_snapshots']) ?? 0,

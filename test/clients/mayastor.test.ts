@@ -196,6 +196,16 @@ t.test('what a volume may lack or have besides', async (t) => {
       want: { operation: undefined },
     },
     {
+      name: 'an operation whose result is null still runs',
+      volume: { spec: { ...spec, operation: { operation: 'Resize', result: null } }, state },
+      want: { operation: 'Resize' },
+    },
+    {
+      name: 'a protocol that is null is none',
+      volume: { spec: { ...spec, target: { node: 'node-1', protocol: null } }, state },
+      want: { published: false },
+    },
+    {
       name: 'an Online child of no target is not synced',
       volume: { spec, state: { ...state, target: undefined } },
       want: { target: undefined, replicas: [{ uuid: 'r1', synced: false }] },
