@@ -26,7 +26,7 @@ async function client(t: Test, handler: Handler, prefix = '') {
   const mayastor = mayastorClient({
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}${prefix}`,
     clock: systemClock,
-    timeoutMs: 300,
+    timeoutMs: 3_000,
     onCall: (report) => reports.push(report),
   })
   t.teardown(async () => {
@@ -346,7 +346,7 @@ t.test('what a failed call means', async (t) => {
     {
       name: 'no answer in time',
       handler: () => {},
-      want: { failure: 'unknown', message: 'PUT /volumes/v1/replica_count/3: no answer within 300 ms' },
+      want: { failure: 'unknown', message: 'PUT /volumes/v1/replica_count/3: no answer within 3000 ms' },
     },
     {
       name: 'the connection breaks',
