@@ -356,6 +356,10 @@ function readPool(value: Json): MayastorPool {
   const spec = optional(pool['spec']) ?? {}
   const state = optional(pool['state']) ?? {}
   const cordonDrain = optional(spec['cordonDrain']) ?? optional(spec['cordon_drain']) ?? {}
+  // While Mayastor drains a pool it keeps a cordon of somebody else inside the drain.
+  const drain = optional(cordonDrain['drain'])
+  const cordoned =
+    optional(cordonDrain['cordoned']) ?? optional(drain?.['userCordon']) ?? optional(drain?.['user_cordon'])
   const encrypted = state['encrypted'] ?? spec['encrypted']
   return {
     id,
@@ -365,7 +369,7 @@ function readPool(value: Json): MayastorPool {
     usedBytes: maybeNumber(state['used']) ?? 0,
     committedBytes: maybeNumber(state['committed']),
     labels: labels(spec['labels']),
-    cordon: readCordon(optional(cordonDrain['cordoned']) ?? {}),
+    cordon: readCordon(cordoned ?? {}),
     draining: Object.keys(cordonDrain).some((key) => key !== 'cordoned' && cordonDrain[key] !== null),
     encrypted: typeof encrypted === 'boolean' ? encrypted : undefined,
     clusterSize: maybeNumber(state['clusterSize'] ?? state['cluster_size'] ?? spec['clusterSize']),

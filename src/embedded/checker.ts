@@ -222,6 +222,7 @@ export class Checker {
         break
       case 'pool-added':
       case 'pool-uncordon':
+      case 'pool-drain':
         this.#openSince.set(event.pool ?? '', event.at)
         break
       case 'node-cordon':
@@ -364,6 +365,7 @@ export class Checker {
     const open = [...this.#mayastor.truth.pools.values()].filter(
       (pool) =>
         !pool.cordon.replicas &&
+        pool.drain === undefined &&
         !others.some(({ node }) => node === pool.node) &&
         (this.#openSince.get(pool.id) ?? 0) < move.sentAt - WINDOW_MS,
     )

@@ -130,10 +130,13 @@ export function call(
   return { kind: 'call', journal: { ...journal, call: { ...request, sentAt: now } }, call: request, report }
 }
 
-/** Pools that have to be cordoned so that Mayastor can place a replica on no other than the target. */
+/**
+ * Pools that have to be cordoned so that Mayastor can place a replica on no other than the target. It places none on
+ * those that it drains.
+ */
 export function poolsToCordon(target: string, holding: ReadonlySet<string | undefined>, view: View): MayastorPool[] {
   const others = [...view.pools.values()].filter((pool) => pool.id !== target && !holding.has(pool.node))
-  return others.filter((pool) => !pool.cordon.replicas)
+  return others.filter((pool) => !pool.cordon.replicas && !pool.draining)
 }
 
 function hasNewBit(pool: MayastorPool, before: string): boolean {

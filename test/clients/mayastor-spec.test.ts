@@ -176,7 +176,9 @@ const OTHER_FIELDS: Readonly<Partial<Record<Method, Readonly<Record<string, Othe
     ...Object.fromEntries(
       ['spec.cordonDrain', 'spec.cordon_drain'].flatMap((name) => [
         ...BITS.map((bit) => [`${name}.cordoned.${bit}`, flag('2.10')] as const),
-        [`${name}.drain`, { since: 'unreleased', values: [null, { policy: {} }] }] as const,
+        ...['userCordon', 'user_cordon'].flatMap((user) =>
+          BITS.map((bit) => [`${name}.drain.${user}.${bit}`, flag('unreleased')] as const),
+        ),
       ]),
     ),
   }),

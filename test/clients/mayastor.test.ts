@@ -246,11 +246,13 @@ t.test('lists', async (t) => {
       body: [
         { ...pool, spec: { ...pool.spec, cordonDrain: { cordoned: { replicas: true, restores: true } } } },
         { ...pool, id: 'p2', spec: { ...pool.spec, cordon_drain: { draining: {} } } },
+        { ...pool, id: 'p3', spec: { ...pool.spec, cordonDrain: { drain: { userCordon: { replicas: true } } } } },
       ],
       read: async (m) => (await m.pools()).map(({ cordon, draining }) => [cordon.replicas, cordon.import, draining]),
       want: [
         [true, false, false],
         [false, false, true],
+        [true, false, true],
       ],
     },
     {
