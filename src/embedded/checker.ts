@@ -62,8 +62,8 @@ interface Move {
   /** Snapshots there were when it raised the count, and when that last changed. */
   snapshots: number
   snapshotsChangedAt: number
-  /** Node with the operator's label when it first asked for the count to be lowered. */
-  loweredOn: string | undefined
+  /** The replica on the node with the operator's label when it first asked for the count to be lowered. */
+  leaving: Replica | undefined
   /** When it first sent a request to lower the count. */
   loweredAt: number | undefined
   /** When it last sent a change of the count. */
@@ -306,16 +306,15 @@ export class Checker {
     if (!isAdded && added !== undefined && volume.replicas.has(added) && !this.#trusted.has(added.uuid)) {
       this.#report(at, 'the added replica is trusted before another goes', what)
     }
-    if (move.loweredOn === undefined) {
+    if (move.leaving === undefined) {
       const changed =
         volume.snapshots !== move.snapshots && (move.loweredAt ?? at) - move.snapshotsChangedAt > WINDOW_MS
       if (changed && !isAdded && added !== undefined) {
         this.#report(at, 'snapshots are kept', `${what}, though a snapshot was taken since the move began`)
       }
-      move.loweredOn = leaving.node.id
-    } else if (isAdded && move.loweredOn !== leaving.node.id) {
-      const original = [...volume.replicas].some(({ node }) => node.id === move.loweredOn)
-      if (original) this.#report(at, 'no way back once a removal was sent', what)
+      move.leaving = leaving
+    } else if (isAdded && move.leaving !== leaving && volume.replicas.has(move.leaving)) {
+      this.#report(at, 'no way back once a removal was sent', what)
     }
   }
 
@@ -377,8 +376,9 @@ export class Checker {
 
   /** A replica is about to leave because a count was lowered: what stays must be worth as much as was wanted. */
   #chosen({ at, by, replica: uuid }: MayastorEvent, volume: Volume): void {
-    if (by === 'person') return
     const replicas = [...volume.replicas]
+    // A hot-spare that gives a replica up because it failed does so without us, as pool drains and the like do.
+    if (by !== 'set-replica' && (by !== 'hot-spare' || replicas.length <= volume.numReplicas)) return
     const leaving = replicas.find((replica) => replica.uuid === uuid)
     const wanted = this.#wantedOf(volume).low
     for (const [word, holds] of [
@@ -460,7 +460,7 @@ function newMove(): Move {
     countedAt: 0,
     snapshots: 0,
     snapshotsChangedAt: 0,
-    loweredOn: undefined,
+    leaving: undefined,
     loweredAt: undefined,
     sentAt: 0,
     surplusSince: undefined,

@@ -48,13 +48,14 @@ export function adopt(journal: Journal, volume: MayastorVolume, now: number): St
   )
   const added = lostAdded ? (onTarget ?? take(() => true)) : undefined
   const adoptions = (journal.adoptions ?? 0) + lost.length + Number(lostAdded)
-  const { reading: _, ...rest } = journal
-  // Where the one that was to go is gone, what fills the gap is the surplus now.
+  // Where the one that was to go is gone, what fills the gap is the surplus now, and its removal was never asked for.
   const surplus = journal.victim === move.added ? added : places.get(journal.victim ?? '')
+  const { reading: _, removalSentAt, ...rest } = journal
   const adopted: Journal = {
     ...rest,
     adoptions,
     ...(surplus === undefined ? {} : { victim: surplus.uuid }),
+    ...(surplus !== undefined || removalSentAt === undefined ? {} : { removalSentAt }),
     baseline: journal.baseline.map((entry) => {
       const { uuid: replica, pool = '', node = '' } = places.get(entry.replica) ?? { uuid: undefined }
       return replica === undefined ? entry : { replica, pool, node }

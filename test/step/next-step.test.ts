@@ -1307,3 +1307,13 @@ t.test('ends are counted once, and a completed migration forgets failed attempts
   )
   t.match(step, { journal: { attempts: 0, totals: { succeeded: 1, failed: 0, aborted: 0 }, replicasMoved: 1 } })
 })
+
+t.test('a removal that was sent binds no longer once what was to go is replaced', async (t) => {
+  const replicas = [replica('b', 'sata-2'), replica('new', 'nvme-3'), replica('c', 'sata-1')]
+  const step = nextStep(situation({ journal: sent, view: view({ volume: { replicas } }) }))
+  t.match(step, { journal: { phase: 'ScalingDown', victim: 'c', adoptions: 1 } })
+  t.notOk(step.kind === 'note' && step.journal.removalSentAt)
+  const others = [replica('a', 'sata-1'), replica('new', 'nvme-3'), replica('c', 'sata-2')]
+  const other = nextStep(situation({ journal: sent, view: view({ volume: { replicas: others } }) }))
+  t.match(other, { journal: { phase: 'ScalingDown', victim: 'a', removalSentAt: NOW } }, 'another replica: it does')
+})
