@@ -87,7 +87,12 @@ export function createMetrics({ version, runtime = false }: { version: string; r
     }),
     activeMigrations: new Gauge({
       name: `${PREFIX}active_migrations`,
-      help: 'Migrations that hold a slot now, in the whole cluster.',
+      help: 'Migrations that hold a slot now, in the whole cluster: not those that are or were Held, nor preserved ones.',
+      registers,
+    }),
+    heldMigrations: new Gauge({
+      name: `${PREFIX}held_migrations`,
+      help: 'Migrations that are Held now, in the whole cluster: for a person, or for a cause that has lasted an hour.',
       registers,
     }),
     extraReplicas: new Gauge({
@@ -154,6 +159,13 @@ export function createMetrics({ version, runtime = false }: { version: string; r
       name: `${PREFIX}iops_unknown_volumes`,
       help: 'Volumes with unknown IOPS among those that should have series, by policy and reason.',
       labelNames: ['policy', 'reason'] as const,
+      registers,
+    }),
+
+    breakerOpen: new Gauge({
+      name: `${PREFIX}breaker_open`,
+      help: '1 while nothing new starts because migrations of the policy failed, by policy.',
+      labelNames: ['policy'] as const,
       registers,
     }),
 
@@ -225,7 +237,8 @@ export function createMetrics({ version, runtime = false }: { version: string; r
 }
 
 /** Shows what a sync of a policy decided; reasons and tiers it does not mention are 0. */
-export function recordPolicy(metrics: Metrics, { policy, volumesByTier, reasons, iops, changes }: PolicySummary): void {
+export function recordPolicy(metrics: Metrics, summary: PolicySummary): void {
+  const { policy, volumesByTier, reasons, iops, breakerOpen, changes } = summary
   for (const [reason, volumes] of Object.entries({ ...NO_REASONS, ...reasons })) {
     metrics.volumesByReason.set({ policy, reason }, volumes)
     metrics.decisionsTotal.inc({ policy, reason }, 0)
@@ -237,12 +250,14 @@ export function recordPolicy(metrics: Metrics, { policy, volumesByTier, reasons,
     metrics.iopsUnknown.set({ policy, reason }, volumes)
   }
   metrics.iopsKnown.set({ policy }, iops.known)
+  metrics.breakerOpen.set({ policy }, Number(breakerOpen))
   for (const { reason } of changes) metrics.decisionsTotal.inc({ policy, reason })
 }
 
 /** Takes a policy out of the gauges by policy: another server answers for it. What was counted here stays. */
 export async function forgetNumbers(metrics: Metrics, policy: string): Promise<void> {
-  for (const gauge of [metrics.volumesByReason, metrics.volumesByTier, metrics.iopsKnown, metrics.iopsUnknown]) {
+  const { volumesByReason, volumesByTier, iopsKnown, iopsUnknown, breakerOpen } = metrics
+  for (const gauge of [volumesByReason, volumesByTier, iopsKnown, iopsUnknown, breakerOpen]) {
     await removePolicy(gauge, policy)
   }
 }

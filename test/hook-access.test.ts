@@ -16,7 +16,14 @@ import { authority, type Leaf } from './pki.js'
 const answer: HookResponse = { status: {}, children: [], resyncAfterSeconds: 60 }
 const policyAnswer = {
   body: new TextEncoder().encode('{}'),
-  summary: { policy: 'gold', volumesByTier: {}, reasons: {}, iops: { known: 0, unknown: {} }, changes: [] },
+  summary: {
+    policy: 'gold',
+    volumesByTier: {},
+    reasons: {},
+    iops: { known: 0, unknown: {} },
+    breakerOpen: false,
+    changes: [],
+  },
 }
 const JSON_TYPE = { 'content-type': 'application/json' }
 const BODY = '{"parent":{"metadata":{"uid":"a"}}}'

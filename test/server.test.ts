@@ -20,7 +20,14 @@ const json = { 'content-type': 'application/json' }
 const answer: HookResponse = { status: { phase: 'Active' }, children: [], resyncAfterSeconds: 60 }
 const policyAnswer: PolicyAnswer = {
   body: new TextEncoder().encode(toWire(answer)),
-  summary: { policy: 'gold', volumesByTier: {}, reasons: {}, iops: { known: 0, unknown: {} }, changes: [] },
+  summary: {
+    policy: 'gold',
+    volumesByTier: {},
+    reasons: {},
+    iops: { known: 0, unknown: {} },
+    breakerOpen: false,
+    changes: [],
+  },
 }
 const parent = (uid: string) => JSON.stringify({ parent: { metadata: { uid } } })
 
@@ -380,6 +387,7 @@ t.test('what a policy decided is shown', async (t) => {
     volumesByTier: { NVMe: 3, Mixed: 1 },
     reasons: { DryRun: 4 },
     iops: { known: 3, unknown: { NoSeries: 2 } },
+    breakerOpen: true,
     changes,
   }
   const answered = async () => ({ ...policyAnswer, summary })
@@ -403,6 +411,7 @@ t.test('what a policy decided is shown', async (t) => {
   t.equal(await metric(metrics, 'storage_operator_iops_known_volumes{policy="gold"}'), 3)
   t.equal(await metric(metrics, 'storage_operator_iops_unknown_volumes{policy="gold",reason="NoSeries"}'), 2)
   t.equal(await metric(metrics, 'storage_operator_iops_unknown_volumes{policy="gold",reason="StaleSample"}'), 0)
+  t.equal(await metric(metrics, 'storage_operator_breaker_open{policy="gold"}'), 1)
   const decisions = 'storage_operator_decisions_total{policy="gold",reason='
   t.equal(await metric(metrics, `${decisions}"DryRun"}`), 250)
   t.equal(await metric(metrics, `${decisions}"Held"}`), 0)
@@ -530,7 +539,7 @@ t.test('policy hooks on the same thread', async (t) => {
 /** A worker that does what its request says, in place of deciding. */
 const WORKER = `
 import { threadId } from 'node:worker_threads'
-const summary = { policy: 'p', volumesByTier: {}, reasons: {}, iops: { known: 0, unknown: {} }, changes: [] }
+const summary = { policy: 'p', volumesByTier: {}, reasons: {}, iops: { known: 0, unknown: {} }, breakerOpen: false, changes: [] }
 const hoard = []
 export async function sync({ body, credentials }) {
   const request = JSON.parse(Buffer.from(body).toString('utf8'))
@@ -731,6 +740,7 @@ t.test('health and metrics servers', async (t) => {
     'storage_operator_migrations_total{status="failed"} 0',
     'storage_operator_migrations_total{status="aborted"} 0',
     'storage_operator_active_migrations 0',
+    'storage_operator_held_migrations 0',
     'storage_operator_reconcile_total{hook="storage-policy/sync",outcome="success"} 0',
     'storage_operator_build_info{version="1.2.3"} 1',
   ]) {

@@ -25,6 +25,8 @@ export interface PolicySummary {
   readonly reasons: Readonly<Record<string, number>>
   /** Of the volumes that should have series: how many have IOPS that are known, and why the others have not. */
   readonly iops: { readonly known: number; readonly unknown: Readonly<Record<string, number>> }
+  /** Nothing new starts until a person has looked at what failed. */
+  readonly breakerOpen: boolean
   /** Volumes whose decision differs from the one observed. */
   readonly changes: readonly {
     readonly volume: string
@@ -57,6 +59,7 @@ export async function runPolicyHook(
     volumesByTier: {},
     reasons: {},
     iops: { known: 0, unknown: {} },
+    breakerOpen: false,
     changes: [],
   }
   if (hook === 'finalize') {
@@ -144,7 +147,7 @@ async function measure(
 function summarize(
   policy: string,
   world: World,
-  { decisions, metrics }: ReturnType<typeof decide>,
+  { decisions, metrics, trip }: ReturnType<typeof decide>,
   iopsOf: (pvName: string) => Iops,
 ): PolicySummary {
   const volumesByTier: Record<string, number> = { NVMe: 0, SATA: 0, Mixed: 0, Unknown: 0 }
@@ -158,14 +161,15 @@ function summarize(
     if (unknownIops !== undefined) unknown[unknownIops] = (unknown[unknownIops] ?? 0) + 1
     const before = volume.child?.spec.decision
     if (before?.reason === reason && before.tier === tier) continue
-    const iops = iopsOf(`pvc-${volume.volumeID}`)
+    const measured = iopsOf(`pvc-${volume.volumeID}`)
     changes.push({
       volume: volume.name,
       reason,
       ...(tier === undefined ? {} : { tier }),
       message,
-      ...(iops.kind === 'known' ? { iops: iops.iops } : {}),
+      ...(measured.kind === 'known' ? { iops: measured.iops } : {}),
     })
   }
-  return { policy, volumesByTier, reasons, iops: { known: metrics.expected - metrics.unknown, unknown }, changes }
+  const iops = { known: metrics.expected - metrics.unknown, unknown }
+  return { policy, volumesByTier, reasons, iops, breakerOpen: trip !== undefined, changes }
 }

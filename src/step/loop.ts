@@ -9,6 +9,7 @@ import {
   decodeFence,
   decodeJournal,
   FENCE_NAME,
+  holdsSlot,
   isActive,
   isJournalName,
   type Journal,
@@ -32,7 +33,7 @@ export interface LoopDeps {
   readonly act: ActDeps | undefined
   readonly clock: Clock
   readonly log: BaseLogger
-  readonly metrics: Pick<Metrics, 'activeMigrations' | 'extraReplicas' | 'fenceOpenSeconds'>
+  readonly metrics: Pick<Metrics, 'activeMigrations' | 'heldMigrations' | 'extraReplicas' | 'fenceOpenSeconds'>
   readonly options: PolicyOptions
   readonly task: <T>(work: () => Promise<T>) => Promise<T>
 }
@@ -117,6 +118,7 @@ export function moveLoop({ act: deps, clock, log, metrics, options, task }: Loop
     const fence = (fenceLease && read(fenceLease, decodeFence)) ?? {}
     const fenceSilence = fenceLease === undefined ? 0 : silence(fenceLease)
     let active = 0
+    let held = 0
     let extra = 0
     let holder: { readonly journal: Journal; readonly silence: number } | undefined
     const quiet: { readonly journal: Journal; readonly bracketOnly: boolean }[] = []
@@ -130,20 +132,22 @@ export function moveLoop({ act: deps, clock, log, metrics, options, task }: Loop
         if (clock.now() - (journal.end?.at ?? 0) > kept) await deps.leases.remove(lease.name, lease.version)
         continue
       }
+      if (holdsSlot(journal)) active++
+      if (journal.held !== undefined) held++
       if (journal.phase !== 'ScalingUp') extra++
       if (journal.phase === 'Preserved') continue
-      active++
       if (silent >= MOVE_SILENCE_MS) quiet.push({ journal, bracketOnly: false })
       else if (silent >= BRACKET_SILENCE_MS && journal.call !== undefined) quiet.push({ journal, bracketOnly: true })
     }
     metrics.activeMigrations.set(active)
+    metrics.heldMigrations.set(held)
     metrics.extraReplicas.set(extra)
     metrics.fenceOpenSeconds.set(fence.openedAt === undefined ? 0 : (clock.now() - fence.openedAt) / 1000)
-    const held = fence.volume
-    const heldSilence = isActive(holder?.journal) ? Math.min(fenceSilence, holder?.silence ?? 0) : fenceSilence
-    if (held !== undefined && heldSilence >= BRACKET_SILENCE_MS) await drive(deps, held, holder?.journal, true)
+    const fenced = fence.volume
+    const fencedSilence = isActive(holder?.journal) ? Math.min(fenceSilence, holder?.silence ?? 0) : fenceSilence
+    if (fenced !== undefined && fencedSilence >= BRACKET_SILENCE_MS) await drive(deps, fenced, holder?.journal, true)
     for (const { journal, bracketOnly } of quiet) {
-      if (journal.volume !== held || !bracketOnly) await drive(deps, journal.volume, journal, bracketOnly)
+      if (journal.volume !== fenced || !bracketOnly) await drive(deps, journal.volume, journal, bracketOnly)
     }
   }
 

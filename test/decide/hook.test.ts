@@ -355,6 +355,7 @@ t.test('what a sync decided, for logs and metrics', async (t) => {
     volumesByTier: {},
     reasons: {},
     iops: { known: 0, unknown: {} },
+    breakerOpen: false,
     changes: [],
   }
   t.strictSame((await run({ policy: { spec: { enabled: 'x' } }, volumes: [{ id: 'a' }] })).summary, empty)

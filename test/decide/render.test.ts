@@ -375,6 +375,7 @@ t.test('a breaker that is open says how to close it, and closes when that is don
   const trip = ago(HOUR)
   const open = await run({ volumes: [...volumes, wanting], pools: POOLS })
   t.match(open.status.breaker, { trip, reason: 'RepeatedFailures' })
+  t.equal(open.summary.breakerOpen, true)
   const stalled = open.status.conditions.find(({ type }) => type === 'Stalled')
   t.match(stalled, { status: 'True', reason: 'RepeatedFailures' })
   t.match(stalled?.message, `annotate sp tiering ${RESUME_ANNOTATION}=${trip} --overwrite`)
@@ -382,6 +383,7 @@ t.test('a breaker that is open says how to close it, and closes when that is don
   const annotations = { [RESUME_ANNOTATION]: trip }
   const closed = await run({ volumes: [...volumes, wanting], pools: POOLS, policy: { meta: { annotations } } })
   t.equal(closed.status.breaker, undefined)
+  t.equal(closed.summary.breakerOpen, false)
   t.notOk(closed.status.conditions.some(({ type }) => type === 'Stalled'))
   t.match(closed.spec('d'), { migration: { resumed: trip } })
 })
