@@ -1,7 +1,7 @@
 /** A condition type, for people. */
 interface Documented {
   readonly meaning: string
-  /** By reason: what it says, in one sentence. */
+  /** By reason: what it says, in one sentence. Empty: `meaning` says where its reasons are listed. */
   readonly reasons: Readonly<Record<string, string>>
 }
 
@@ -34,6 +34,14 @@ export const CONDITIONS: Readonly<Record<'StoragePolicy' | 'ReplicaTopology', Re
           'Persistent volumes or pools that cannot be read, are of other drivers, or match both selectors; the message names them.',
       },
     },
+    Stalled: {
+      meaning:
+        'Only there when True: nothing new starts until a person has looked; the message has the command that resumes.',
+      reasons: {
+        RepeatedFailures: 'Three migrations in a row failed.',
+        WrongRemoval: 'Mayastor removed another replica than the one asked for, and nothing explains it.',
+      },
+    },
     Progressing: {
       meaning: 'Only there when True.',
       reasons: {
@@ -57,6 +65,17 @@ export const CONDITIONS: Readonly<Record<'StoragePolicy' | 'ReplicaTopology', Re
         'Only there when True: the cordons around a step of this volume have been there for more than two minutes.',
       reasons: {
         Unresolved: 'They stay until the outcome of the call they are there for is known.',
+      },
+    },
+    Held: {
+      meaning:
+        'Only there when True: the migration waits without a slot, for a person or for a cause that has lasted an hour; the message says which, and has the command that releases it where it takes one. The reason is a migration reason, or a decision reason where such a one stands in its way.',
+      reasons: {},
+    },
+    PoolsLeftCordoned: {
+      meaning: 'Only there when True, and while the replica is being moved: pools that were cordoned for it stay so.',
+      reasons: {
+        CordonedMeanwhile: 'Somebody else has cordoned them meanwhile, and they are theirs; the message names them.',
       },
     },
     RemoteTarget: {

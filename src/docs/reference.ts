@@ -32,7 +32,9 @@ export async function referencePage({ groups }: AlertGroups): Promise<string> {
       `### ${kind}`,
       ...Object.entries(conditions).flatMap(([type, { meaning, reasons }]) => [
         `**${type}.** ${meaning}`,
-        table(['reason', 'meaning'], Object.entries(reasons).map(coded)),
+        ...(Object.keys(reasons).length === 0
+          ? []
+          : [table(['reason', 'meaning'], Object.entries(reasons).map(coded))]),
       ]),
     ]),
     '## Events',

@@ -36,6 +36,8 @@ t.test('every condition of the source is in the list, and no other', async (t) =
       reasons.add(one).add(other)
     }
   }
+  // Of Stalled.
+  for (const [, reason = ''] of read('src/plan/breaker.ts').matchAll(/ reason: '(\w+)'/g)) reasons.add(reason)
   const listed = Object.values(CONDITIONS).flatMap((conditions) => Object.entries(conditions))
   t.strictSame([...types].sort(), listed.map(([type]) => type).sort())
   t.strictSame([...reasons].sort(), listed.flatMap(([, { reasons }]) => Object.keys(reasons)).sort())
