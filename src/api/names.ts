@@ -13,7 +13,7 @@ export const DEFAULT_DISKPOOL_API_VERSION = 'openebs.io/v1beta3'
 export const HOLD_LABEL = `${GROUP}/hold`
 /** "true" on a ReplicaTopology being deleted: let go without waiting for Mayastor. */
 export const ABANDON_ANNOTATION = `${GROUP}/abandon`
-/** On a ReplicaTopology whose migration is Held: `status.migration.holdId`, to let it go on. */
+/** On a ReplicaTopology whose migration waits for a person: `status.migration.holdId`, to let it go on. */
 export const RELEASE_ANNOTATION = `${GROUP}/release`
 /** On a StoragePolicy: `status.breaker.trip`, to let new migrations start again. */
 export const RESUME_ANNOTATION = `${GROUP}/resume`

@@ -23,7 +23,7 @@ export const DECISION_REASONS = {
   OutsideTiers: 'No replica is on a pool of the other tier; replicas outside both tiers are never moved.',
   // moving
   Migrating: 'A migration is running.',
-  Held: 'A migration is held until a person decides.',
+  Held: 'A migration waits for a person, or for what has stood in its way for an hour.',
   Preserved: 'Preservation mode: the volume keeps its extra replica.',
   // wanted, but not now
   Disabled: 'The policy is disabled.',
@@ -31,7 +31,7 @@ export const DECISION_REASONS = {
   MetricsIncomplete: 'Too many volumes have unknown IOPS; nothing new starts.',
   PoolsUnavailable: 'The DiskPools cannot be seen.',
   HeldByOwner: 'The label storage.billyronks.io/hold on the claim keeps the volume where it is.',
-  BreakerOpen: 'Several migrations of the policy failed in a row; a person has to resume it.',
+  BreakerOpen: 'Migrations of the policy failed in a row, or one removed the wrong replica; a person has to resume it.',
   Cooldown: 'The volume was migrated recently.',
   BackOff: 'The last attempt did not succeed; the next one waits.',
   ClusterDegraded: 'A node is offline, or a volume is short of replicas; no move begins.',
@@ -117,7 +117,7 @@ export const EVENT_REASONS = {
   MigrationCompleted: { type: 'Normal', when: 'Every listed replica is on its target pool, or the old one is kept.' },
   MigrationAborted: { type: 'Warning', when: 'The migration was undone; the volume is on the replicas it had.' },
   MigrationFailed: { type: 'Warning', when: 'The migration ended in another way than it was meant to.' },
-  MigrationHeld: { type: 'Warning', when: 'The migration waits for a person to decide.' },
+  MigrationHeld: { type: 'Warning', when: 'It waits for a person, or for what has stood in its way for an hour.' },
   LetGo: { type: 'Warning', when: 'A ReplicaTopology was let go before Mayastor was as it was found.' },
 } as const
 export type EventReason = keyof typeof EVENT_REASONS

@@ -136,7 +136,9 @@ export const MigrationStatus = Type.Object({
   endedAt: Type.Optional(Timestamp('When it ended.')),
   attempts: Type.Optional(Count('Attempts in a row that did not complete, this one included.')),
   failures: Type.Optional(Count('Of those, the ones that failed: the next one waits longer for each.')),
-  holdId: Type.Optional(name('While it is Held: what the annotation storage.billyronks.io/release has to say.')),
+  holdId: Type.Optional(
+    name('While it waits for a person: what the annotation storage.billyronks.io/release has to say.'),
+  ),
 })
 export type MigrationStatus = Static<typeof MigrationStatus>
 

@@ -107,7 +107,7 @@ function lastEnds(children: readonly Child[]): LastEnd[] {
   )
 }
 
-/** Whether the child's migration holds one of the policy's slots. A held one waits for a person and holds none. */
+/** Whether the child's migration holds one of the policy's slots. One that is Held holds none. */
 export function holdsSlot({ running, underWay, status }: Child): boolean {
   return (running ?? underWay) !== undefined && status?.migration?.phase !== 'Held'
 }

@@ -1,6 +1,7 @@
+import { resumeCommand } from '../api/commands.js'
 import type { JsonObject, KubernetesObject } from '../api/kubernetes.js'
 import type { HookResponse } from '../api/metacontroller.js'
-import { API_VERSION, RESUME_ANNOTATION } from '../api/names.js'
+import { API_VERSION } from '../api/names.js'
 import type { ReplicaTopologySpec, ReplicaTopologyStatus } from '../api/replica-topology.js'
 import { HISTORY_LIMIT, type StoragePolicyStatus } from '../api/storage-policy.js'
 import { formatTime, parseTime } from '../api/time.js'
@@ -48,7 +49,7 @@ export function render(
     wanted.push({ type: 'Degraded', status: 'True', reason: 'UnreadableObjects', message: problems.join('; ') })
   }
   if (trip !== undefined) {
-    const how = `look at it, then resume: kubectl annotate sp ${policy.name} ${RESUME_ANNOTATION}=${trip.trip} --overwrite`
+    const how = `look at it, then resume: ${resumeCommand(policy.name, trip.trip)}`
     wanted.push({ type: 'Stalled', status: 'True', reason: trip.reason, message: `${trip.message}; ${how}` })
   }
   if (appearing > 0) {

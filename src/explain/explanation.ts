@@ -1,3 +1,4 @@
+import { goesOn } from '../api/commands.js'
 import type { JsonObject, KubernetesObject } from '../api/kubernetes.js'
 import type { Tier } from '../api/names.js'
 import type { DecisionReason } from '../api/reasons.js'
@@ -52,6 +53,8 @@ export interface PolicyState {
   /** Why it is not. */
   readonly reason?: string
   readonly message?: string
+  /** Why nothing new of it starts until a person has looked, and how to resume it. */
+  readonly stalled?: string
 }
 
 const ENDED: ReadonlySet<string> = new Set(['Completed', 'Aborted', 'Failed'])
@@ -132,13 +135,14 @@ export function explain(topology: KubernetesObject): Explanation {
 export function policyState(policy: KubernetesObject): PolicyState {
   const status = (policy.status ?? {}) as { phase?: string; conditions?: readonly Condition[] }
   const name = policy.metadata?.name ?? ''
-  const ready = status.conditions?.find(({ type }) => type === 'Ready')
+  const [ready, stalled] = ['Ready', 'Stalled'].map((wanted) => status.conditions?.find(({ type }) => type === wanted))
   if (ready === undefined) {
     const message = 'nothing has been decided yet: is Metacontroller running, and does it reach the operator?'
     return { name, phase: status.phase ?? 'Pending', ready: false, reason: 'NoStatus', message }
   }
   const { reason, message } = ready
-  const state = { name, phase: status.phase ?? 'Pending', ready: ready.status === 'True' }
+  const why = stalled?.status === 'True' ? { stalled: stalled.message } : {}
+  const state = { name, phase: status.phase ?? 'Pending', ready: ready.status === 'True', ...why }
   return state.ready ? state : { ...state, reason, message }
 }
 
@@ -171,7 +175,7 @@ const SOON = 'with the next step, within a minute'
 /** What comes after the phase a migration is in. */
 function running(
   name: string,
-  { id, phase, message, current, replicasMoved, replicasTotal }: MigrationStatus,
+  { id, phase, message, current, replicasMoved, replicasTotal, holdId }: MigrationStatus,
   wanted: Migration | undefined,
 ): Explanation['next'] {
   const { targetPool = 'its target', sourcePool = 'its source', rebuildPercent } = current ?? {}
@@ -191,13 +195,14 @@ function running(
     case 'ScalingDown':
       return { what: `${withdrawn}${message}${then}`, when: SOON }
     case 'Held': {
-      const annotate = `kubectl annotate replicatopology ${name} storage.billyronks.io/release=${id}`
-      return { what: `nothing until a person has looked: ${message}. Then: ${annotate}`, when: 'when it is released' }
+      const when = holdId === undefined ? 'when that is over' : 'when a person has looked and released it'
+      return { what: `${withdrawn}${message}; ${goesOn(name, holdId)}`, when }
     }
     default:
       return { what: message, when: SOON }
   }
 }
 
-/** Conditions of a ReplicaTopology that say something is not as it should be. */
-const isWrong = ({ type, status }: Condition): boolean => (type === 'Observed' ? status !== 'True' : status === 'True')
+/** Conditions of a ReplicaTopology that say something is not as it should be; what is Held has its own words. */
+const isWrong = ({ type, status }: Condition): boolean =>
+  type !== 'Held' && (type === 'Observed' ? status !== 'True' : status === 'True')

@@ -28,9 +28,10 @@ export function print(report: Report, format: Format, one: boolean): string {
 
 /** Of the policies that are not as they should be. */
 function policyLines(policies: readonly PolicyState[]): string[] {
-  return policies
-    .filter(({ ready }) => !ready)
-    .map(({ name, reason, message }) => `StoragePolicy ${name} is not ready (${reason}): ${message}`)
+  return policies.flatMap(({ name, ready, reason, message, stalled }) => [
+    ...(ready ? [] : [`StoragePolicy ${name} is not ready (${reason}): ${message}`]),
+    ...(stalled === undefined ? [] : [`StoragePolicy ${name} starts nothing new: ${stalled}`]),
+  ])
 }
 
 type Column = readonly [title: string, cell: (explanation: Explanation) => string]

@@ -1,6 +1,7 @@
 import { hostname } from 'node:os'
 import type { BaseLogger } from 'pino'
 import type { Announcer } from '../announcer.js'
+import { goesOn } from '../api/commands.js'
 import type { JsonObject, KubernetesObject, OwnerReference } from '../api/kubernetes.js'
 import type { HookResponse } from '../api/metacontroller.js'
 import { ABANDON_ANNOTATION, RELEASE_ANNOTATION } from '../api/names.js'
@@ -309,8 +310,7 @@ function remoteTarget({ volume }: View): readonly NewCondition[] {
 function heldBy(journal: Journal | undefined, name: string): readonly NewCondition[] {
   const held = isActive(journal) ? journal.held : undefined
   if (held === undefined) return []
-  const how = `kubectl annotate rt ${name} ${RELEASE_ANNOTATION}=${held.id} --overwrite`
-  const next = held.forPerson ? `it goes on when released: ${how}` : 'it goes on by itself when that is over'
+  const next = goesOn(name, held.forPerson ? held.id : undefined)
   return [{ type: 'Held', status: 'True', reason: held.reason, message: `${held.message}; ${next}` }]
 }
 

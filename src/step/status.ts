@@ -86,7 +86,7 @@ export function migrationStatus(
     ...(end === undefined && !preserved ? {} : { endedAt: formatTime(end?.at ?? journal.progress.at) }),
     attempts,
     ...(failures === undefined || failures === 0 ? {} : { failures }),
-    ...(held === undefined ? {} : { holdId: held.id }),
+    ...(held?.forPerson ? { holdId: held.id } : {}),
   }
 }
 

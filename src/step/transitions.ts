@@ -1,3 +1,4 @@
+import { goesOn } from '../api/commands.js'
 import type { NewEvent, OwnerReference } from '../api/kubernetes.js'
 import { API_VERSION } from '../api/names.js'
 import { EVENT_REASONS, type EventReason } from '../api/reasons.js'
@@ -22,10 +23,9 @@ export function transitionEvents(transition: Transition): readonly NewEvent[] {
   const subject = spec.claimRef === undefined ? topology.name : `${spec.claimRef.namespace}/${spec.claimRef.name}`
   const events = transitions(transition).flatMap((reason) => {
     if (after === undefined) return []
-    const { id, direction, replicasTotal, message } = after
-    const what = reason === 'MigrationStarted' ? `${replicasTotal} replicas to move` : message
+    const { id, direction } = after
     const tier = direction === 'Promote' ? 'NVMe' : 'SATA'
-    const text = `migration ${id} of ${subject} to ${tier} ${VERBS[reason]}: ${what}`
+    const text = `migration ${id} of ${subject} to ${tier} ${VERBS[reason]}: ${tell(reason, topology.name, after)}`
     return objects(transition, reason, text, `${id}/${reason}`)
   })
   if (!letGo) return events
@@ -33,7 +33,14 @@ export function transitionEvents(transition: Transition): readonly NewEvent[] {
   return [...events, ...objects(transition, 'LetGo', text, `${topology.uid}/LetGo`)]
 }
 
-const VERBS: Readonly<Record<Exclude<EventReason, 'LetGo'>, string>> = {
+type Told = Exclude<EventReason, 'LetGo'>
+
+function tell(reason: Told, topology: string, { replicasTotal, message, holdId }: MigrationStatus): string {
+  if (reason === 'MigrationStarted') return `${replicasTotal} replicas to move`
+  return reason === 'MigrationHeld' ? `${message}; ${goesOn(topology, holdId)}` : message
+}
+
+const VERBS: Readonly<Record<Told, string>> = {
   MigrationStarted: 'started',
   MigrationCompleted: 'completed',
   MigrationAborted: 'aborted',
@@ -49,7 +56,7 @@ const ARRIVALS = {
 } as const
 
 /** In the order they happened. A migration that was declined before it had a slot is no news: many are. */
-function transitions({ before: last, after }: Transition): readonly Exclude<EventReason, 'LetGo'>[] {
+function transitions({ before: last, after }: Transition): readonly Told[] {
   if (after === undefined) return []
   const before = last?.id === after.id ? last : undefined
   const known = before?.started === true

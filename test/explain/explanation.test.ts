@@ -1,8 +1,9 @@
 import t from 'tap'
-import type { KubernetesObject } from '../../src/api/kubernetes.js'
+import type { JsonObject, KubernetesObject } from '../../src/api/kubernetes.js'
 import { DECISION_REASONS } from '../../src/api/reasons.js'
 import type { MigrationStatus } from '../../src/api/replica-topology.js'
 import { explain, policyState } from '../../src/explain/explanation.js'
+import { print } from '../../src/explain/print.js'
 import { type ChildSetup, migration, migrationStatus, policy, topology } from '../builders.js'
 
 const explained = (child: ChildSetup = {}) => explain(topology({ id: 'a', child }))
@@ -59,8 +60,13 @@ t.test('every phase of a migration says what comes next', async (t) => {
   t.match(next({ phase: 'ScalingUp' }), { what: 'a replica is added on nvme-3: m' })
   t.match(next({ phase: 'ScalingDown' }), { what: /^m/ })
   t.match(next({ phase: 'Analyzing', started: false }), { what: 'm', when: /within a minute/ })
-  t.match(next({ phase: 'Held' }), {
-    what: 'nothing until a person has looked: m. Then: kubectl annotate replicatopology pvc-a storage.billyronks.io/release=a-1',
+  t.strictSame(next({ phase: 'Held', holdId: 'a-1/2' }), {
+    what: 'm; it goes on when released: kubectl annotate rt pvc-a storage.billyronks.io/release=a-1/2 --overwrite',
+    when: 'when a person has looked and released it',
+  })
+  t.strictSame(next({ phase: 'Held' }), {
+    what: 'm; it goes on by itself when that is over',
+    when: 'when that is over',
   })
   t.match(next({ phase: 'ScalingUp' }, {}), { what: /^withdrawn; / }, 'the policy wants it no longer')
   t.match(explained({ spec: { migration: wanted } }).next, { what: /^migration a-1 begins/ }, 'decided, not begun')
@@ -93,6 +99,7 @@ t.test('conditions that are not as they should be', async (t) => {
     condition('Observed', 'True'),
     condition('RemoteTarget', 'True'),
     condition('BracketOpen', 'False'),
+    condition('Held', 'True'),
   ]
   t.strictSame(explained({ status: { conditions } }).warnings, ['RemoteTarget is True'])
   t.strictSame(explained({ status: { conditions: [condition('Observed', 'Unknown')] } }).warnings, [
@@ -101,11 +108,9 @@ t.test('conditions that are not as they should be', async (t) => {
 })
 
 t.test('policies', async (t) => {
-  const of = (ready: object | undefined) =>
+  const of = (ready: JsonObject, ...more: JsonObject[]) =>
     policyState(
-      policy({
-        status: { phase: 'Active', ...(ready && { conditions: [{ type: 'Ready', ...ready }] }) },
-      }) as KubernetesObject,
+      policy({ status: { phase: 'Active', conditions: [{ type: 'Ready', ...ready }, ...more] } }) as KubernetesObject,
     )
   t.strictSame(of({ status: 'True', reason: 'Deciding', message: 'm' }), {
     name: 'tiering',
@@ -119,5 +124,20 @@ t.test('policies', async (t) => {
     reason: 'NoPools',
     message: 'm',
   })
+  const stalled = { type: 'Stalled', status: 'True', message: 'look, then resume' }
+  t.strictSame(of({ status: 'True', reason: 'Deciding', message: 'm' }, stalled), {
+    name: 'tiering',
+    phase: 'Active',
+    ready: true,
+    stalled: 'look, then resume',
+  })
   t.match(policyState(policy()), { phase: 'Pending', ready: false, message: /is Metacontroller running/ })
+})
+
+t.test('a policy that is stalled comes first', async (t) => {
+  const state = { name: 'tiering', phase: 'Active', ready: true }
+  const [line] = print({ policies: [{ ...state, stalled: 'look, then resume' }, state], volumes: [] }, 'table', false)
+    .split('\n')
+    .filter((text) => text.startsWith('StoragePolicy'))
+  t.equal(line, 'StoragePolicy tiering starts nothing new: look, then resume')
 })

@@ -87,6 +87,14 @@ t.test('what they say', async (t) => {
     { type: 'Warning', message: 'migration v-1 of apps/data to SATA failed: the count was changed' },
     {},
   ])
+  const held = (changes: Partial<MigrationStatus>) =>
+    transitionEvents(transition({ before: running, after: status({ phase: 'Held', message: 'm', ...changes }) }))[0]
+  const command = 'kubectl annotate rt pvc-v storage.billyronks.io/release=v-1 --overwrite'
+  t.equal(
+    held({ holdId: 'v-1' })?.message,
+    `migration v-1 of apps/data to NVMe is held: m; it goes on when released: ${command}`,
+  )
+  t.match(held({})?.message, /is held: m; it goes on by itself when that is over$/)
 })
 
 t.test('without a claim, and of a policy that is not the owner any more', async (t) => {
