@@ -2,6 +2,7 @@ import { CONDITIONS } from '../api/conditions.js'
 import { DECISION_REASONS, EVENT_REASONS, MIGRATION_REASONS } from '../api/reasons.js'
 import { ConfigExit, parseConfig } from '../config.js'
 import { createMetrics } from '../metrics.js'
+import { table } from './markdown.js'
 
 /** The part of a PrometheusRule that is read. */
 export interface AlertGroups {
@@ -56,11 +57,6 @@ export async function referencePage({ groups }: AlertGroups): Promise<string> {
 }
 
 const coded = ([name, meaning]: readonly [string, string]): readonly string[] => [`\`${name}\``, meaning]
-
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]) => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`
-  return [line(head), `|${'---|'.repeat(head.length)}`, ...rows.map(line)].join('\n')
-}
 
 async function metrics(): Promise<string[][]> {
   const { registry } = createMetrics({ version: '' })
