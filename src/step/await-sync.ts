@@ -61,7 +61,8 @@ function rebuildTrouble(
   if (added.childReason === 'OutOfSpace' || (pool !== undefined && isFilling(pool))) {
     return { reason: 'TargetFilling', message: `pool ${move.targetPool} ran below half of its reserve` }
   }
-  if (now - progress.at > timeoutMs) {
+  const isStill = (added.rebuildPercent ?? 0) <= progress.percent
+  if (isStill && now - progress.at > timeoutMs) {
     return { reason: 'NoProgress', message: `no progress for ${timeoutMs / 60_000} minutes` }
   }
   if (hardTimeoutMs !== undefined && now - move.startedAt > hardTimeoutMs) {
