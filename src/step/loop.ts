@@ -13,6 +13,7 @@ import {
   isActive,
   isJournalName,
   type Journal,
+  journalName,
   UnreadableRecord,
 } from './journal.js'
 import { sightings } from './sightings.js'
@@ -58,8 +59,12 @@ export function moveLoop({ act: deps, clock, log, metrics, options, task }: Loop
   let turn: Promise<void> = Promise.resolve()
   let cancel = () => {}
 
-  /** How long the lease has stood still. */
-  const silence = ({ name, renewedAt }: StoredLease): number => seen.age(name, String(renewedAt))
+  /** When we last wrote the leases of moves that nobody else drives. */
+  const driven = new Map<string, number>()
+
+  /** How long the lease has stood still, but for what we write into it ourselves for want of anybody else. */
+  const silence = ({ name, renewedAt }: StoredLease): number =>
+    driven.get(name) === renewedAt ? MOVE_SILENCE_MS : seen.age(name, String(renewedAt))
 
   const assignment = (volume: string, journal: Journal | undefined, bracketOnly: boolean): Assignment => ({
     volumeID: volume,
@@ -78,14 +83,17 @@ export function moveLoop({ act: deps, clock, log, metrics, options, task }: Loop
   })
 
   const drive = async (deps: ActDeps, volume: string, journal: Journal | undefined, bracketOnly: boolean) => {
-    log.info({ volume, id: journal?.id, bracketOnly }, 'nobody drives this move; cleaning up')
+    const name = journalName(volume)
+    if (!driven.has(name)) log.info({ volume, id: journal?.id, bracketOnly }, 'nobody drives this move; cleaning up')
     try {
       // What is written here ends the silence: a bracket that takes longer is closed without waiting for it again.
       for (let turns = 0; turns < TURNS_LIMIT && !stopping.signal.aborted; turns++) {
         const work = assignment(volume, journal, bracketOnly)
         const { fence, seconds, failure } = await act(deps, work, BUDGET_MS, stopping.signal)
-        if (fence.volume !== volume || seconds !== SOON || failure !== undefined) return
+        if (fence.volume !== volume || seconds !== SOON || failure !== undefined) break
       }
+      const lease = bracketOnly ? undefined : await deps.leases.get(name)
+      if (lease !== undefined) driven.set(name, lease.renewedAt)
     } catch (error) {
       log.warn({ volume, cause: (error as Error).message }, 'the move could not be cleaned up')
     }
@@ -114,6 +122,7 @@ export function moveLoop({ act: deps, clock, log, metrics, options, task }: Loop
   const look = async (deps: ActDeps) => {
     const leases = await list(deps)
     seen.keep(new Set(leases.map((lease) => lease.name)))
+    for (const [name, at] of driven) if (!leases.some((l) => l.name === name && l.renewedAt === at)) driven.delete(name)
     const fenceLease = leases.find((lease) => lease.name === FENCE_NAME)
     const fence = (fenceLease && read(fenceLease, decodeFence)) ?? {}
     const fenceSilence = fenceLease === undefined ? 0 : silence(fenceLease)

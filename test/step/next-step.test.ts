@@ -624,6 +624,15 @@ const cases: Record<string, readonly Case[]> = {
       want: 'wait Rebuilding',
     },
     {
+      name: 'nobody looked for longer, and it went on meanwhile',
+      at: {
+        now: NOW + 31 * MINUTE,
+        journal: { ...waiting, progress: { percent: 39, at: NOW } },
+        view: view({ volume: { replicas: growing } }),
+      },
+      want: 'note WaitingSync new',
+    },
+    {
       name: 'no progress for longer: undone',
       at: {
         now: NOW + 30 * MINUTE + 1,
