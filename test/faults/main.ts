@@ -28,6 +28,8 @@ const RUNS = Number(values.runs)
 const FIRST = Number(values.seed)
 /** Of ten runs with faults one more is without any. */
 const CALM_SHARE = 10
+/** What stands before a broken rule. */
+const TIME = /^\S+Z /
 /** Seeds within which each defect has to be found. */
 const MUTANT_SEEDS = 500
 
@@ -79,23 +81,27 @@ const hits = new Map<string, number>()
 const ends = new Map<string, number>()
 let [started, completed, played, calm] = [0, 0, 0, 0]
 
-function count({ calm: without, seed, violations, counterexample, migrations, idle, ...answer }: Answer): boolean {
+const endOf = ({ phase, reason }: Answer['migrations'][number]) => `${phase} ${reason}`
+
+/** What is wrong with a run: a broken rule, or without faults a migration that was not completed or not begun. */
+function wrongs({ calm, violations, migrations, idle }: Answer): readonly string[] {
+  const undone = migrations.filter((one) => calm && one.started && one.phase !== 'Completed')
+  return [...violations.slice(0, 1), ...undone.map((one) => `${one.id} ended ${endOf(one)}`), ...idle]
+}
+
+function count(answer: Answer): boolean {
+  const { calm: without, seed, violations, counterexample, migrations } = answer
   played++
   for (const [key, times] of answer.hits) hits.set(key, (hits.get(key) ?? 0) + times)
   if (without) calm++
   for (const migration of migrations.filter((one) => one.started)) {
-    const end = `${migration.phase} ${migration.reason}`
-    ends.set(end, (ends.get(end) ?? 0) + 1)
-    if (without) {
-      if (migration.phase !== 'Completed') problems.push(`seed ${seed}, without faults: ${migration.id} ended ${end}`)
-    } else {
-      started++
-      if (migration.phase === 'Completed') completed++
-    }
+    ends.set(endOf(migration), (ends.get(endOf(migration)) ?? 0) + 1)
+    if (without) continue
+    started++
+    if (migration.phase === 'Completed') completed++
   }
-  for (const what of idle) problems.push(`seed ${seed}${without ? ', without faults' : ''}: ${what}`)
+  for (const what of wrongs(answer)) problems.push(`seed ${seed}${without ? ', without faults' : ''}: ${what}`)
   if (violations.length > 0) {
-    problems.push(`seed ${seed}${without ? ', without faults' : ''}: ${violations[0]}`)
     out(`\nseed ${seed}${without ? ' (without faults)' : ''} broke a rule:\n  ${violations.join('\n  ')}`)
     if (counterexample !== undefined) out(`as small as it got: ${JSON.stringify(counterexample)}\n`)
   }
@@ -131,14 +137,15 @@ if (values.mutants) {
   for (const { name } of MUTANTS.filter((mutant) => values.mutant === undefined || mutant.name === values.mutant)) {
     let found: string | undefined
     let tried = 0
-    const jobs = Array.from({ length: MUTANT_SEEDS }, (_, index) => ({ seed: FIRST + index, calm: false }))
-    await play(jobs, name, (answer) => {
+    await play(seeds(MUTANT_SEEDS), name, (answer) => {
       tried++
-      if (answer.violations.length > 0) found = `${answer.violations[0]} (seed ${answer.seed})`
+      const [wrong] = wrongs(answer)
+      if (wrong !== undefined)
+        found = `${wrong.replace(TIME, '')} (seed ${answer.seed}${answer.calm ? ', without faults' : ''})`
       return found === undefined
     })
     out(
-      `${found === undefined ? 'NOT FOUND' : `found in ${tried} runs`}: ${name}${found === undefined ? '' : ` — ${found.slice(25)}`}`,
+      `${found === undefined ? 'NOT FOUND' : `found in ${tried} runs`}: ${name}${found === undefined ? '' : ` — ${found}`}`,
     )
     if (found === undefined) problems.push(`defect not found: ${name}`)
   }
