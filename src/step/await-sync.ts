@@ -24,7 +24,7 @@ export function waitingSync(journal: Journal, volume: MayastorVolume, s: Situati
     return note({ ...rest, phase: 'ScalingDown' })
   }
   if (added === undefined || lost.length > 0) {
-    const adopted = adopt(journal, volume, now)
+    const adopted = adopt(journal, volume, s)
     if (adopted !== undefined) return adopted
     return added === undefined && alone
       ? undo(journal, undefined, 'TargetLost', 'the added replica is gone')

@@ -10,7 +10,7 @@ export function preserved(journal: Journal, volume: MayastorVolume, s: Situation
   const { migration, now, preservationMode } = s
   const { move, count, direction } = journal
   if (volume.numReplicas !== count + 1) return countChanged(journal, volume, s)
-  const adopted = adopt(journal, volume, now)
+  const adopted = adopt(journal, volume, s)
   if (adopted !== undefined) return adopted
   const later = migration !== undefined && ordinalOf(migration.id) > ordinalOf(journal.id)
   if (later && migration.direction !== direction) {

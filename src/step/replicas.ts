@@ -1,6 +1,7 @@
 import type { MayastorReplica, MayastorVolume } from '../api/mayastor.js'
 import type { Journal } from './journal.js'
-import { note, type Step } from './step.js'
+import { zoneCount } from './preconditions.js'
+import { note, type Situation, type Step } from './step.js'
 
 /** Which of the volume's replicas are which, by uuid and by the journal alone. */
 
@@ -32,7 +33,7 @@ const MAX_ADOPTIONS = 3
  * Mayastor replaced replicas, the one we added or ones from before, by new ones: those take their places in the journal.
  * When it happens time and again the migration is Held. Undefined: nothing was replaced, or not all of it yet.
  */
-export function adopt(journal: Journal, volume: MayastorVolume, now: number): Step | undefined {
+export function adopt(journal: Journal, volume: MayastorVolume, { now, view }: Situation): Step | undefined {
   const { move } = journal
   const lostAdded = move.added !== undefined && find(volume, move.added) === undefined
   const lost = missing(journal, volume)
@@ -43,13 +44,20 @@ export function adopt(journal: Journal, volume: MayastorVolume, now: number): St
     return index < 0 ? undefined : left.splice(index, 1)[0]
   }
   const onTarget = lostAdded ? take(({ pool }) => pool === move.targetPool) : undefined
-  const places = new Map(
-    lost.map(({ replica, pool }) => [replica, take((other) => other.pool === pool) ?? take(() => true)]),
-  )
-  const added = lostAdded ? (onTarget ?? take(() => true)) : undefined
+  const backOn = lost.map(({ pool }) => take((other) => other.pool === pool))
+  // Of the others it is the one that can be spared: it may have to go again.
+  const zonesWithout = (replica: MayastorReplica) =>
+    zoneCount(
+      volume.replicas.filter((other) => other !== replica),
+      view,
+    )
+  const spare = left.toSorted((a, b) => zonesWithout(b) - zonesWithout(a))[0]
+  const added = lostAdded ? (onTarget ?? take((replica) => replica === spare)) : undefined
+  const places = new Map(lost.map(({ replica }, index) => [replica, backOn[index] ?? take(() => true)]))
   const adoptions = (journal.adoptions ?? 0) + lost.length + Number(lostAdded)
   // Where the one that was to go is gone, what fills the gap is the surplus now, and its removal was never asked for.
-  const surplus = journal.victim === move.added ? added : places.get(journal.victim ?? '')
+  const goes = journal.victim ?? (journal.undo === undefined ? undefined : move.added)
+  const surplus = goes === move.added ? added : places.get(goes ?? '')
   const { reading: _, removalSentAt, ...rest } = journal
   const adopted: Journal = {
     ...rest,

@@ -22,7 +22,7 @@ export function scalingDown(journal: Journal, volume: MayastorVolume, s: Situati
   if (journal.refused !== undefined) return afterRefusal(journal, leaving, s)
   if (strangers(journal, volume).length > 0) {
     const message = 'replicas are missing; Mayastor is replacing them'
-    return adopt(journal, volume, now) ?? closeBracket(s) ?? rest(journal, 'ReplicasMissing', message)
+    return adopt(journal, volume, s) ?? closeBracket(s) ?? rest(journal, 'ReplicasMissing', message)
   }
   const added = find(volume, journal.move.added)
   if (journal.undo === undefined && journal.removalSentAt === undefined && leaving !== undefined) {

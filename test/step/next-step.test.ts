@@ -1326,3 +1326,24 @@ t.test('a removal that was sent binds no longer once what was to go is replaced'
   const other = nextStep(situation({ journal: sent, view: view({ volume: { replicas: others } }) }))
   t.match(other, { journal: { phase: 'ScalingDown', victim: 'a', removalSentAt: NOW } }, 'another replica: it does')
 })
+
+t.test(
+  'an undo whose replica was gone takes what Mayastor made for it, and of several the one that can be spared',
+  async (t) => {
+    const { victim: _, ...gone } = undoing
+    const replicas = [replica('a', 'sata-1'), replica('b', 'sata-2'), replica('c', 'sata-4')]
+    const step = nextStep(situation({ journal: gone, view: view({ volume: { replicas, numReplicas: 3 } }) }))
+    t.match(step, { journal: { victim: 'c', move: { added: 'c' } } })
+    const zone = (name: string, of: string) => node(name, { labels: { 'topology.kubernetes.io/zone': of } })
+    const nodes = [zone('node-1', 'x'), zone('node-2', 'y'), zone('node-3', 'z'), zone('node-4', 'x')]
+    for (const names of [
+      ['p', 'q'],
+      ['q', 'p'],
+    ]) {
+      const [first = '', second = ''] = names
+      const made = [replica('a', 'sata-1'), replica(first, 'sata-3'), replica(second, 'sata-4')]
+      const other = nextStep(situation({ journal: waiting, view: view({ volume: { replicas: made }, nodes }) }))
+      t.match(other, { journal: { move: { added: second } } }, 'node-4 is in a zone with node-1')
+    }
+  },
+)
