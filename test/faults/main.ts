@@ -5,7 +5,8 @@ import { parseArgs } from 'node:util'
 import { KINDS } from './kinds.js'
 import { MUTANTS } from './mutants.js'
 import { ROWS } from './rows.js'
-import type { Answer } from './worker.js'
+import { CELLS } from './scenario.js'
+import { type Answer, cellsOf } from './worker.js'
 
 /**
  * `npm run test:faults`: thousands of random runs, the table of what they struck at, and the deliberate defects that
@@ -30,6 +31,9 @@ const FIRST = Number(values.seed)
 const CALM_SHARE = 10
 /** What stands before a broken rule. */
 const TIME = /^\S+Z /
+/** From so many runs on no place may be left out; each is tried so many times more. */
+const FULL = 2000
+const MORE_TRIES = 10
 /** Seeds within which each defect has to be found. */
 const MUTANT_SEEDS = 500
 
@@ -81,6 +85,13 @@ const hits = new Map<string, number>()
 const ends = new Map<string, number>()
 let [started, completed, played, calm] = [0, 0, 0, 0]
 
+/** More seeds for the places where something has not struck yet. */
+function* aimed(): Generator<Job> {
+  for (let seed = FIRST + RUNS; seed < FIRST + RUNS + MORE_TRIES * CELLS.length; seed++) {
+    if (cellsOf(seed).some(({ row, kind }) => !hits.has(`${row} ${kind}`))) yield { seed, calm: false }
+  }
+}
+
 const endOf = ({ phase, reason }: Answer['migrations'][number]) => `${phase} ${reason}`
 
 /** What is wrong with a run: a broken rule, or without faults a migration that was not completed or not begun. */
@@ -116,7 +127,7 @@ function table(): void {
     const cells = ROWS.map((row) => hits.get(`${row} ${kind}`) ?? 0)
     out(`${kind.padEnd(width)} ${cells.map((times) => String(times).padStart(8)).join('')}`)
     for (const [index, times] of cells.entries()) {
-      if (times === 0 && RUNS >= 2000) problems.push(`nothing struck at: ${kind}, ${ROWS[index]}`)
+      if (times === 0 && RUNS >= FULL) problems.push(`nothing struck at: ${kind}, ${ROWS[index]}`)
     }
   }
 }
@@ -125,6 +136,7 @@ const startedAt = performance.now()
 if (values.mutant === undefined) {
   out(`${RUNS} random runs from seed ${FIRST}`)
   await play(seeds(RUNS), undefined, count)
+  if (RUNS >= FULL && problems.length === 0) await play(aimed(), undefined, count)
   table()
   out(`\n${played} runs, ${calm} of them without faults`)
   for (const [end, times] of [...ends].sort(([, a], [, b]) => b - a)) out(`${String(times).padStart(6)}  ${end}`)

@@ -26,10 +26,14 @@ export interface Answer {
 /** The second place of a seed is some rows after the first, and of another kind. */
 const OFFSET = 2 * KINDS.length + 31
 
+/** What strikes first in the run of a seed, and where. */
+export function cellsOf(seed: number): readonly Cell[] {
+  return [seed * STRIDE, seed * STRIDE + OFFSET].map((index) => CELLS[index % CELLS.length] as Cell)
+}
+
 /** The scenario of a seed. */
 export function arbitraryOf(seed: number, calm: boolean): fc.Arbitrary<Scenario> {
-  const places = calm ? [] : [seed * STRIDE, seed * STRIDE + OFFSET]
-  return scenarios(places.map((index) => CELLS[index % CELLS.length] as Cell))
+  return scenarios(calm ? [] : cellsOf(seed))
 }
 
 export async function playSeed(seed: number, calm: boolean, shrink: boolean): Promise<Answer> {
