@@ -19,10 +19,21 @@ import type {
 } from '../src/api/replica-topology.js'
 import { formatTime } from '../src/api/time.js'
 import type { PrometheusClient, QueryAnswer } from '../src/clients/prometheus.js'
+import type { PolicySummary } from '../src/decide/hook.js'
 import type { Signal } from '../src/decide/iops.js'
 import type { PolicyOptions } from '../src/decide/policy.js'
 
 /** Objects as Metacontroller sends them. Each builder has defaults in which all is well; a test gives what differs. */
+
+/** What a policy hook's answer says of itself when there is nothing to say. */
+export const NO_SUMMARY: PolicySummary = {
+  policy: 'gold',
+  volumesByTier: {},
+  reasons: {},
+  iops: { known: 0, unknown: {} },
+  breakerOpen: false,
+  changes: [],
+}
 
 export const NOW_MS = 1_800_000_000_000
 export const SECOND = 1000

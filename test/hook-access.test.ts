@@ -10,20 +10,14 @@ import type { HookResponse } from '../src/api/metacontroller.js'
 import { type HookAccess, replaceTls } from '../src/hook-access.js'
 import { createMetrics, HOOKS } from '../src/metrics.js'
 import { buildHookServer, type HookServerDeps } from '../src/server.js'
+import { NO_SUMMARY } from './builders.js'
 import { manualClock } from './manual-clock.js'
 import { authority, type Leaf } from './pki.js'
 
 const answer: HookResponse = { status: {}, children: [], resyncAfterSeconds: 60 }
 const policyAnswer = {
   body: new TextEncoder().encode('{}'),
-  summary: {
-    policy: 'gold',
-    volumesByTier: {},
-    reasons: {},
-    iops: { known: 0, unknown: {} },
-    breakerOpen: false,
-    changes: [],
-  },
+  summary: NO_SUMMARY,
 }
 const JSON_TYPE = { 'content-type': 'application/json' }
 const BODY = '{"parent":{"metadata":{"uid":"a"}}}'

@@ -14,20 +14,14 @@ import { createMetrics, HOOKS } from '../src/metrics.js'
 import { inlinePolicyHooks, type PolicyAnswer, workerPolicyHooks } from '../src/policy-pool.js'
 import { buildHookServer, type HookServerDeps } from '../src/server.js'
 import { customizeToWire, toWire, WireError } from '../src/wire.js'
+import { NO_SUMMARY } from './builders.js'
 import { manualClock } from './manual-clock.js'
 
 const json = { 'content-type': 'application/json' }
 const answer: HookResponse = { status: { phase: 'Active' }, children: [], resyncAfterSeconds: 60 }
 const policyAnswer: PolicyAnswer = {
   body: new TextEncoder().encode(toWire(answer)),
-  summary: {
-    policy: 'gold',
-    volumesByTier: {},
-    reasons: {},
-    iops: { known: 0, unknown: {} },
-    breakerOpen: false,
-    changes: [],
-  },
+  summary: NO_SUMMARY,
 }
 const parent = (uid: string) => JSON.stringify({ parent: { metadata: { uid } } })
 

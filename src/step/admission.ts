@@ -20,6 +20,7 @@ import {
   volumeRefusals,
   zoneCount,
 } from './preconditions.js'
+import { without } from './replicas.js'
 import { end, note, type Situation, type Step } from './step.js'
 
 /**
@@ -47,8 +48,7 @@ export function begin(s: Situation): Step {
   if (plan.kind === 'none') return decline(migration, s, plan.reason, plan.message)
   const [first, ...queue] = plan.moves
   if (first === undefined) return { kind: 'rest' }
-  const staying = volume.replicas.filter((replica) => replica.uuid !== first.replica)
-  const bad = misplaced(volume, staying, view)
+  const bad = misplaced(volume, without(volume, first.replica), view)
   if (bad !== undefined) return decline(migration, s, bad.reason, bad.message)
   const zones = zoneCount(volume.replicas, view)
   return note({ ...record(migration, s), ...onReplica(first, queue, volume, s), zones, startedAt: now })

@@ -1,11 +1,11 @@
-import type { MayastorReplica, MayastorVolume } from '../api/mayastor.js'
+import type { MayastorVolume } from '../api/mayastor.js'
 import type { MigrationReason } from '../api/reasons.js'
 import { replanned } from './admission.js'
 import { call, closeBracket, openBracket, otherBits, poolsToCordon, takeFence } from './bracket.js'
 import { countChanged, finishMove } from './finish.js'
 import type { Journal } from './journal.js'
 import { misplaced, poolRefusal, type Refusal, volumeRefusals } from './preconditions.js'
-import { find, missing, newcomers } from './replicas.js'
+import { find, missing, newcomers, without } from './replicas.js'
 import { CANCELS, end, note, reportOf, rest, type Situation, type Step, WATCH, wait } from './step.js'
 
 /** Longest wait, before anything was touched, for what stands in the way to go; the migration ends then. */
@@ -96,14 +96,9 @@ function keptInstead(journal: Journal, volume: MayastorVolume, s: Situation): St
   return end(journal, s.now, 'Failed', 'PlacementChanged', message)
 }
 
-/** What will be left of the replicas there are now. */
-function staying({ move }: Journal, { replicas }: MayastorVolume): readonly MayastorReplica[] {
-  return replicas.filter((replica) => replica.uuid !== move.replica)
-}
-
 /** Why no replica may be added now, though it may be later. */
 function growRefusal(journal: Journal, volume: MayastorVolume, s: Situation): Refusal | undefined {
-  const [refusal = misplaced(volume, staying(journal, volume), s.view)] = volumeRefusals(s.view)
+  const [refusal = misplaced(volume, without(volume, journal.move.replica), s.view)] = volumeRefusals(s.view)
   if (refusal !== undefined) return refusal
   // Before the fence is taken the target may still change.
   if (s.fence.volume !== s.volumeID) return undefined

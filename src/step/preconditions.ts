@@ -95,10 +95,7 @@ export const VOLUME_CHECKS: readonly Check[] = [
   },
   {
     name: 'Mayastor drains no pool of the volume',
-    refuses: ({ replicas }, { pools }) => {
-      const bad = replicas.map((replica) => replica.pool).find((pool) => pools.get(pool ?? '')?.draining)
-      return bad === undefined ? undefined : refuse('PoolDrain', `Mayastor is draining pool ${bad}`)
-    },
+    refuses: poolDrain,
   },
 ]
 
@@ -145,6 +142,11 @@ function isOlder(version: string): boolean {
 }
 
 /** What refuses `pool` as a target for one more replica of the volume; undefined: nothing does. */
+export function poolDrain({ replicas }: MayastorVolume, { pools }: View): Refusal | undefined {
+  const bad = replicas.map((replica) => replica.pool).find((pool) => pools.get(pool ?? '')?.draining)
+  return bad === undefined ? undefined : refuse('PoolDrain', `Mayastor is draining pool ${bad}`)
+}
+
 export function poolRefusal(
   volume: MayastorVolume,
   pool: MayastorPool | undefined,

@@ -26,6 +26,11 @@ export function find(volume: MayastorVolume, uuid: string | undefined): Mayastor
   return volume.replicas.find((replica) => replica.uuid === uuid)
 }
 
+/** The replicas but the one of that uuid. */
+export function without({ replicas }: MayastorVolume, uuid: string | undefined): readonly MayastorReplica[] {
+  return replicas.filter((replica) => replica.uuid !== uuid)
+}
+
 /** Times Mayastor may replace replicas during a move before a person has to look. */
 const MAX_ADOPTIONS = 3
 
@@ -46,11 +51,7 @@ export function adopt(journal: Journal, volume: MayastorVolume, { now, view }: S
   const onTarget = lostAdded ? take(({ pool }) => pool === move.targetPool) : undefined
   const backOn = lost.map(({ pool }) => take((other) => other.pool === pool))
   // Of the others it is the one that can be spared: it may have to go again.
-  const zonesWithout = (replica: MayastorReplica) =>
-    zoneCount(
-      volume.replicas.filter((other) => other !== replica),
-      view,
-    )
+  const zonesWithout = ({ uuid }: MayastorReplica) => zoneCount(without(volume, uuid), view)
   const spare = left.toSorted((a, b) => zonesWithout(b) - zonesWithout(a))[0]
   const added = lostAdded ? (onTarget ?? take((replica) => replica === spare)) : undefined
   const places = new Map(lost.map(({ replica }, index) => [replica, backOn[index] ?? take(() => true)]))

@@ -4,8 +4,8 @@ import { confirmation, SNAPSHOTS_CHANGED, undo } from './await-sync.js'
 import { call, closeBracket, labelOf, openBracket, RESOLVE_MS } from './bracket.js'
 import { countChanged, finishMove } from './finish.js'
 import type { Journal } from './journal.js'
-import { misplaced, type View, zoneCount } from './preconditions.js'
-import { adopt, find, strangers } from './replicas.js'
+import { misplaced, poolDrain, type View, zoneCount } from './preconditions.js'
+import { adopt, find, strangers, without } from './replicas.js'
 import { note, reportOf, rest, type Situation, type Step, wait } from './step.js'
 
 /** Mayastor removes a surplus within an idle reconcile; what it left for so long it may never remove. */
@@ -29,7 +29,10 @@ export function scalingDown(journal: Journal, volume: MayastorVolume, s: Situati
     if (added !== undefined && volume.snapshots !== journal.snapshots) {
       return undo(journal, added, 'SnapshotsChanged', SNAPSHOTS_CHANGED)
     }
-    if (added !== undefined && zoneCount(without(volume, leaving), view) < zonesBefore(journal, volume, added, view)) {
+    if (
+      added !== undefined &&
+      zoneCount(without(volume, leaving.uuid), view) < zonesBefore(journal, volume, added, view)
+    ) {
       return undo(journal, added, 'ZonesWouldShrink', 'the replicas would be spread over fewer zones')
     }
     if (isUnconfirmed(journal, volume, added)) {
@@ -81,7 +84,7 @@ function lowered(journal: Journal, volume: MayastorVolume, s: Situation): Step {
 
 /** Zones the replicas were in when the migration began, or would be in now without it. */
 function zonesBefore({ zones }: Journal, volume: MayastorVolume, added: MayastorReplica, view: View): number {
-  return Math.min(zones ?? 1, zoneCount(without(volume, added), view))
+  return Math.min(zones ?? 1, zoneCount(without(volume, added.uuid), view))
 }
 
 function afterRefusal(journal: Journal, leaving: MayastorReplica | undefined, s: Situation): Step {
@@ -172,12 +175,7 @@ export const SHRINK_CHECKS: readonly Check[] = [
   },
   {
     name: 'Mayastor drains no pool of the volume',
-    refuses: ({ leaving, volume, view }) => {
-      const drained = volume.replicas.find(({ pool }) => view.pools.get(pool ?? '')?.draining)
-      return leaving === undefined || drained === undefined
-        ? undefined
-        : { reason: 'PoolDrain', message: `Mayastor is draining pool ${drained.pool}` }
-    },
+    refuses: ({ leaving, volume, view }) => (leaving === undefined ? undefined : poolDrain(volume, view)),
   },
   {
     name: 'every replica that stays is where the topology of the volume wants it',
@@ -188,12 +186,8 @@ export const SHRINK_CHECKS: readonly Check[] = [
 /** Why the count may not be lowered now; empty: nothing stands in the way. */
 export function shrinkRefusals(journal: Journal, volume: MayastorVolume, view: View): readonly Refusal[] {
   const leaving = find(volume, journal.victim)
-  const removal = { journal, volume, leaving, stay: without(volume, leaving), view }
+  const removal = { journal, volume, leaving, stay: without(volume, journal.victim), view }
   return SHRINK_CHECKS.flatMap(({ refuses }) => refuses(removal) ?? [])
-}
-
-function without({ replicas }: MayastorVolume, leaving: MayastorReplica | undefined): readonly MayastorReplica[] {
-  return replicas.filter((replica) => replica !== leaving)
 }
 
 /** Online and without any mark but that of this move: Mayastor prefers to remove replicas from marked nodes. */

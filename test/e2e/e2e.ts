@@ -1,13 +1,11 @@
-import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import type { AddressInfo } from 'node:net'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { Checker } from '../../src/embedded/checker.js'
 import { diskPoolStatuses, startLive } from '../../src/embedded/live.js'
 import { folders, localManifests, MANIFESTS, type Manifest, parseObjects } from '../manifests/render.js'
+import { freePort } from '../ports.js'
 import { apply, eventually, get, kubectl, list, tryKubectl } from './kubectl.js'
 import { Operator } from './operator.js'
 
@@ -39,15 +37,6 @@ const condition = (object: Manifest, type: string): Manifest =>
 const world = read('components/simulated/world.yaml')
 const claimed = (claim: string): string =>
   world.find(({ kind, spec }) => kind === 'PersistentVolume' && spec.claimRef.name === claim).metadata.name
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
 
 /** A kubeconfig for the operator's ServiceAccount: it can do what its roles say and nothing else. */
 async function operatorKubeconfig(folder: string): Promise<string> {

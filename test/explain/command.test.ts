@@ -1,7 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmodSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -13,6 +12,7 @@ import { EmbeddedCluster, GIB } from '../../src/embedded/cluster.js'
 import { runExplain } from '../../src/explain/command.js'
 import type { Report } from '../../src/explain/print.js'
 import { type ApiServer, apiServer } from '../api-server.js'
+import { freePort } from '../ports.js'
 
 t.setTimeout(120_000)
 const MINUTE = 60_000
@@ -250,16 +250,6 @@ t.test('a cluster at work', async (t) => {
   })
 })
 
-/** A port nobody listens on. */
-async function closedPort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
-
 t.test('clusters and kubeconfigs that cannot be used', async (t) => {
   const api = await apiServer(t, { token: 'right' })
   const crds = 'CustomResourceDefinitions are not installed'
@@ -268,7 +258,7 @@ t.test('clusters and kubeconfigs that cannot be used', async (t) => {
   const dir = t.testdir({
     config: api.kubeconfig(),
     wrong: api.kubeconfig().replace('right', 'wrong'),
-    away: api.kubeconfig().replace(/127\.0\.0\.1:\d+/, `127.0.0.1:${await closedPort()}`),
+    away: api.kubeconfig().replace(/127\.0\.0\.1:\d+/, `127.0.0.1:${await freePort()}`),
     broken: '{"clusters": [',
     empty: '{"apiVersion":"v1","kind":"Config"}',
   })
