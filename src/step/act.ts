@@ -18,6 +18,7 @@ import {
 } from './journal.js'
 import { nextStep } from './next-step.js'
 import type { View } from './preconditions.js'
+import { leavePair } from './preserved.js'
 import type { Sightings } from './sightings.js'
 import { type Report, type Situation, SOON, type Step } from './step.js'
 
@@ -109,7 +110,10 @@ export async function act(
     const { situation, records, readAt } = await readSituation(deps, assignment)
     const step = nextStep(situation)
     const outcome = outcomeOf(situation)
-    if (step.kind === 'rest') return outcome
+    if (step.kind === 'rest') {
+      await renew(deps, situation.journal, records.journal)
+      return outcome
+    }
     if (step.kind === 'wait') {
       if (step.report.reason === 'WaitingForFence') deps.observer.fenceAwaited(situation.volumeID)
       await renew(deps, situation.journal, records.journal)
@@ -141,7 +145,7 @@ async function readSituation(
   { abandoned, ...assignment }: Assignment,
 ): Promise<{ situation: Situation; records: Records; readAt: number }> {
   const { mayastor, leases, clock, sightings } = deps
-  const { volumeID, migration, finalizing } = assignment
+  const { volumeID, migration } = assignment
   const readAt = clock.monotonic()
   const [journalLease, fenceLease] = await Promise.all([leases.get(journalName(volumeID)), leases.get(FENCE_NAME)])
   const journal = journalLease === undefined ? undefined : readable(journalLease, decodeJournal)
@@ -159,9 +163,7 @@ async function readSituation(
     begins ? mayastor.volumes() : [],
   ])
   const [volume, surroundings, { journals, unreadable }, volumes] = await reading.catch(async (error: unknown) => {
-    // Driven as far as that goes: an outage of Mayastor does not make a move that is wanted an abandoned one.
-    const wanted = finalizing || (migration !== undefined && migration.id === journal?.id)
-    if (error instanceof MayastorError && wanted) await renew(deps, journal, journalLease)
+    if (error instanceof MayastorError) await keepAlive(deps, assignment, journal, journalLease)
     throw error
   })
   return {
@@ -181,6 +183,21 @@ async function readSituation(
       volumes,
     },
   }
+}
+
+/**
+ * Driven as far as that goes: an outage of Mayastor does not make a move that is wanted an abandoned one. That a pair is
+ * kept no longer is written down, since the ReplicaTopology may not wait for Mayastor.
+ */
+async function keepAlive(
+  deps: ActDeps,
+  { finalizing, migration }: Pick<Assignment, 'finalizing' | 'migration'>,
+  journal: Journal | undefined,
+  stored: StoredLease | undefined,
+): Promise<void> {
+  if (finalizing && journal?.phase === 'Preserved')
+    await swapJournal(deps, leavePair(journal, deps.clock.now()), stored)
+  else if (finalizing || (migration !== undefined && migration.id === journal?.id)) await renew(deps, journal, stored)
 }
 
 function cancelOf(
@@ -261,7 +278,8 @@ async function write(
       if (situation.fence.volume !== situation.volumeID) return false
       // Whoever is about to announce a call of this bracket loses that swap: nothing can come after the release.
       if (situation.journal !== undefined && isActive(situation.journal)) {
-        if ((await swapJournal(deps, situation.journal, records.journal)) === 'conflict') return false
+        const { cordoned: _, ...journal } = situation.journal
+        if ((await swapJournal(deps, journal, records.journal)) === 'conflict') return false
       }
       if ((await swap(deps, FENCE_NAME, encode({}), records.fence)) === 'conflict') return false
       if (situation.fence.openedAt !== undefined) deps.observer.fenceReleased(situation.fence.openedAt)

@@ -51,19 +51,26 @@ export function begin(s: Situation): Step {
   const bad = misplaced(volume, without(volume, first.replica), view)
   if (bad !== undefined) return decline(migration, s, bad.reason, bad.message)
   const zones = zoneCount(volume.replicas, view)
-  return note({ ...record(migration, s), ...onReplica(first, queue, volume, s), zones, startedAt: now })
+  const replicasTotal = plan.moves.length
+  return note({ ...record(migration, s), ...onReplica(first, queue, volume, s), replicasTotal, zones, startedAt: now })
 }
 
 /** Turns to the next replica of a running migration; where it goes is planned anew before the fence is taken. */
 export function nextMove(journal: Journal, volume: MayastorVolume, s: Situation): Step {
   const [first, ...queue] = journal.queue.filter(({ replica }) => volume.replicas.some(({ uuid }) => uuid === replica))
-  if (first === undefined) {
-    const message = `moved ${journal.replicasMoved} of ${journal.replicasTotal}`
-    return end(journal, s.now, 'Completed', 'AllReplicasMoved', message)
-  }
+  if (first === undefined) return allMoved(journal, s.now)
   const { victim: _, reading: __, undo: ___, removalSentAt: ____, confirmedCount: _____, ...others } = journal
-  const { refused: ______, adoptions: _______, leftCordoned: ________, ...rest } = others
+  const { growSentAt: ______, refused: _______, adoptions: ________, leftCordoned: _________, ...rest } = others
   return { kind: 'note', journal: { ...rest, ...onReplica(first, queue, volume, s) } }
+}
+
+/** Nothing is left to move. */
+export function allMoved(journal: Journal, now: number): Step {
+  const { replicasMoved, replicasTotal } = journal
+  const message = `moved ${replicasMoved} of ${replicasTotal}`
+  return replicasMoved < replicasTotal
+    ? end(journal, now, 'Aborted', 'PlacementChanged', `${message}; what was still to move has been replaced meanwhile`)
+    : end(journal, now, 'Completed', 'AllReplicasMoved', message)
 }
 
 /** The journal with the order computed from what is there now; the very same where nothing changes. */

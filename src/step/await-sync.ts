@@ -19,9 +19,9 @@ export function waitingSync(journal: Journal, volume: MayastorVolume, s: Situati
   const lost = missing(journal, volume)
   const alone = strangers(journal, volume).length === 0
   if (added !== undefined && alone && lost.length === 1 && lost[0]?.replica === move.replica) {
-    // The old replica left by itself: once the others are synced only the count is left to lower.
-    const { victim: _, ...rest } = journal
-    return note({ ...rest, phase: 'ScalingDown' })
+    // The old replica left by itself: once the others are synced only the count is left to lower. What Mayastor makes in
+    // its place until then is what has to go.
+    return note({ ...journal, phase: 'ScalingDown', victim: move.replica })
   }
   if (added === undefined || lost.length > 0) {
     const adopted = adopt(journal, volume, s)
@@ -36,10 +36,7 @@ export function waitingSync(journal: Journal, volume: MayastorVolume, s: Situati
   if (volume.snapshots !== journal.snapshots) return undo(journal, added, 'SnapshotsChanged', SNAPSHOTS_CHANGED)
   if (!volume.published) return rest(journal, 'Unpublished', 'the volume is not published, so nothing is rebuilt')
   if (added.synced) return confirmSync(journal, volume, s)
-  if (journal.reading !== undefined) {
-    const { reading: _, ...unread } = journal
-    return note(unread)
-  }
+  if (journal.reading !== undefined) return note(unread(journal, now))
   const trouble = rebuildTrouble(journal, added, s)
   if (trouble !== undefined) return undo(journal, added, trouble.reason, trouble.message)
   const percent = added.rebuildPercent ?? 0
@@ -75,7 +72,7 @@ function rebuildTrouble(
 function confirmSync(journal: Journal, volume: MayastorVolume, s: Situation): Step {
   const step = confirmation(journal, volume, s)
   if (step !== undefined) return step
-  if (s.preservationMode && !s.finalizing) {
+  if (s.preservationMode && !s.finalizing && !journal.pairOver) {
     const replicasTotal = journal.replicasMoved + 1
     return note({ ...journal, phase: 'Preserved', queue: [], replicasTotal })
   }
@@ -89,10 +86,9 @@ export function confirmation(journal: Journal, volume: MayastorVolume, s: Situat
   const { reading, move, victim = move.replica } = journal
   const unsynced = volume.replicas.find((replica) => replica.uuid !== victim && !replica.synced)
   if (unsynced !== undefined) {
-    const { reading: _, ...unread } = journal
     return reading === undefined
       ? rest(journal, 'ReplicasNotSynced', `replica ${unsynced.uuid} is not synced`)
-      : note(unread)
+      : note(unread(journal, now))
   }
   if (reading === undefined || reading.nexus !== nexus) {
     return note({ ...journal, progress: { percent: 100, at: now }, reading: { at: now, nexus } })
@@ -101,6 +97,11 @@ export function confirmation(journal: Journal, volume: MayastorVolume, s: Situat
   if (left <= 0) return undefined
   const message = 'the replicas that stay are synced; a second reading will confirm it'
   return wait(journal, 'ConfirmingSync', message, Math.ceil(left / SECOND_MS))
+}
+
+/** The first reading does not hold; a rebuild that has to begin again has the whole timeout. */
+function unread({ reading: _, ...journal }: Journal, now: number): Journal {
+  return { ...journal, progress: { percent: 0, at: now } }
 }
 
 /** The added replica is to go again; undefined: it is gone, and only the count is to be lowered. */

@@ -37,9 +37,11 @@ export function closeBracket(s: Situation): Step | undefined {
   if (fence.volume !== s.volumeID) return undefined
   if (fence.call !== undefined) return resolveFence(fence.call, s)
   const left = new Set(journal?.leftCordoned)
+  // Where the journal is gone, the fence alone says what may be ours.
+  const announced = isActive(journal) ? new Set(journal.cordoned) : undefined
   for (const { pool: id, otherBits: before } of fence.intent?.pools ?? []) {
     const pool = view.pools.get(id)
-    if (!pool?.cordon.replicas) continue
+    if (!pool?.cordon.replicas || announced?.has(id) === false) continue
     if (!hasNewBit(pool, before)) {
       return call(journal, s, { op: 'uncordonPool', pool: id }, 'Uncordoning', `uncordoning pool ${id}`)
     }

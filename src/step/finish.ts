@@ -1,6 +1,6 @@
 import type { MayastorVolume } from '../api/mayastor.js'
 import type { MigrationReason } from '../api/reasons.js'
-import { nextMove } from './admission.js'
+import { allMoved, nextMove } from './admission.js'
 import { closeBracket } from './bracket.js'
 import type { Journal } from './journal.js'
 import { isOpen } from './preconditions.js'
@@ -12,16 +12,14 @@ import { end, rest, type Situation, type Step } from './step.js'
 /** The count is as wanted, and so is the number of replicas. */
 export function finishMove(journal: Journal, volume: MayastorVolume, s: Situation): Step {
   const { now, cancel } = s
-  const { undo, move, queue, replicasTotal } = journal
+  const { undo, move, queue } = journal
   const [added, source] = [find(volume, move.added), find(volume, move.replica)]
   if (added !== undefined && source === undefined) {
     if (added.pool !== undefined && added.pool !== move.targetPool) {
       return end(journal, now, 'Failed', 'WrongPool', `Mayastor replaced the added replica by one on ${added.pool}`)
     }
     const moved = { ...journal, replicasMoved: journal.replicasMoved + 1 }
-    if (queue.length === 0) {
-      return end(moved, now, 'Completed', 'AllReplicasMoved', `moved ${moved.replicasMoved} of ${replicasTotal}`)
-    }
+    if (queue.length === 0) return allMoved(moved, now)
     if (undo !== undefined || cancel) {
       const reason = (undo?.reason ?? cancel ?? 'Cancelled') as MigrationReason
       return end(moved, now, 'Aborted', reason, 'replicas already moved stay moved')

@@ -64,7 +64,14 @@ export function scalingUp(journal: Journal, volume: MayastorVolume, s: Situation
   }
   const [next] = open
   if (next !== undefined) {
-    return call(journal, s, { op: 'cordonPool', pool: next.id }, 'Cordoning', `cordoning pool ${next.id}`)
+    const cordoned = [...(journal.cordoned ?? []), next.id]
+    return call(
+      { ...journal, cordoned },
+      s,
+      { op: 'cordonPool', pool: next.id },
+      'Cordoning',
+      `cordoning pool ${next.id}`,
+    )
   }
   const request = { op: 'setReplicaCount', count: count + 1 } as const
   return call({ ...journal, growSentAt: now }, s, request, 'Growing', `adding a replica on ${move.targetPool}`)

@@ -79,11 +79,15 @@ export interface Journal {
   readonly held?: Held
   /** Times it was Held. */
   readonly holds?: number
+  /** The pair that preservation mode kept is kept no longer. */
+  readonly pairOver?: true
+  /** Pools whose cordon was announced in the open bracket. One that the fence names and this does not is not ours. */
+  readonly cordoned?: readonly string[]
   /** Pools that stay cordoned because somebody else cordoned them while we did. */
   readonly leftCordoned?: readonly string[]
   /** The first of the two readings that show the added replica synced. */
   readonly reading?: { readonly at: number; readonly nexus: string }
-  /** ScalingDown: the replica to go; undefined where it is gone and only the count is to be lowered. */
+  /** ScalingDown: the replica to go, or that has gone; undefined where there is none and only the count is to be lowered. */
   readonly victim?: string
   /** Set when the added replica is being removed again, with the end that follows. */
   readonly undo?: { readonly phase: JournalEnd['phase']; readonly reason: string; readonly message: string }

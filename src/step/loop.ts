@@ -47,6 +47,8 @@ const BRACKET_SILENCE_MS = 45_000
  * Metacontroller's longest back-off, 1000 s, and a resync at rest together.
  */
 const MOVE_SILENCE_MS = 1_800_000
+/** Silence after which nobody is taken to want a pair any more that preservation mode kept. */
+const PAIR_SILENCE_MS = 86_400_000
 /** Tombstones stay until the volume may be migrated again, and at least this long. */
 const TOMBSTONE_MS = 3_600_000
 const BUDGET_MS = 5_000
@@ -64,7 +66,7 @@ export function moveLoop({ act: deps, clock, log, metrics, options, task }: Loop
 
   /** How long the lease has stood still, but for what we write into it ourselves for want of anybody else. */
   const silence = ({ name, renewedAt }: StoredLease): number =>
-    driven.get(name) === renewedAt ? MOVE_SILENCE_MS : seen.age(name, String(renewedAt))
+    driven.get(name) === renewedAt ? Number.POSITIVE_INFINITY : seen.age(name, String(renewedAt))
 
   const assignment = (volume: string, journal: Journal | undefined, bracketOnly: boolean): Assignment => ({
     volumeID: volume,
@@ -144,8 +146,8 @@ export function moveLoop({ act: deps, clock, log, metrics, options, task }: Loop
       if (holdsSlot(journal)) active++
       if (journal.held !== undefined) held++
       if (journal.phase !== 'ScalingUp') extra++
-      if (journal.phase === 'Preserved') continue
-      if (silent >= MOVE_SILENCE_MS) quiet.push({ journal, bracketOnly: false })
+      const limit = journal.phase === 'Preserved' ? PAIR_SILENCE_MS : MOVE_SILENCE_MS
+      if (silent >= limit) quiet.push({ journal, bracketOnly: false })
       else if (silent >= BRACKET_SILENCE_MS && journal.call !== undefined) quiet.push({ journal, bracketOnly: true })
     }
     metrics.activeMigrations.set(active)

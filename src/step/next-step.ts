@@ -86,11 +86,12 @@ function atRest(journal: ActiveJournal, volume: MayastorVolume, s: Situation): S
   }
   if (rest === undefined) return step
   if (step.kind === 'wait') return note(awake)
-  // Between two tries of a removal it rests on.
-  const still = { rest, ...(held === undefined ? {} : { held }) }
-  const { phase } = journal
+  const { phase, progress, move } = journal
   if (phase !== 'ScalingDown' || !('journal' in step) || step.journal?.phase !== phase) return step
-  return { ...step, journal: { ...step.journal, ...still } } as Step
+  // Between two tries of a removal it rests on, and the time of rest is yet to be taken out of its clocks.
+  const still = { rest, progress, ...(held === undefined ? {} : { held }) }
+  const since = { ...step.journal.move, startedAt: move.startedAt }
+  return { ...step, journal: { ...step.journal, ...still, move: since } } as Step
 }
 
 /** The journal with the time of rest taken out of its clocks. */

@@ -141,12 +141,13 @@ function isOlder(version: string): boolean {
   return major < OLDEST[0] || (major === OLDEST[0] && minor < OLDEST[1])
 }
 
-/** What refuses `pool` as a target for one more replica of the volume; undefined: nothing does. */
+/** Mayastor's own drain of a pool that a replica of the volume is on. */
 export function poolDrain({ replicas }: MayastorVolume, { pools }: View): Refusal | undefined {
   const bad = replicas.map((replica) => replica.pool).find((pool) => pools.get(pool ?? '')?.draining)
   return bad === undefined ? undefined : refuse('PoolDrain', `Mayastor is draining pool ${bad}`)
 }
 
+/** What refuses `pool` as a target for one more replica of the volume; undefined: nothing does. */
 export function poolRefusal(
   volume: MayastorVolume,
   pool: MayastorPool | undefined,

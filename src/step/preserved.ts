@@ -2,8 +2,8 @@ import type { MayastorVolume } from '../api/mayastor.js'
 import { ordinalOf } from '../plan/migration-id.js'
 import { countChanged } from './finish.js'
 import type { Journal } from './journal.js'
-import { adopt, find } from './replicas.js'
-import { note, rest, type Situation, type Step } from './step.js'
+import { adopt } from './replicas.js'
+import { note, type Situation, type Step } from './step.js'
 
 /** Preserved: the old replica stays beside the new one, until the mode is left or the volume is to move back. */
 export function preserved(journal: Journal, volume: MayastorVolume, s: Situation): Step {
@@ -14,7 +14,8 @@ export function preserved(journal: Journal, volume: MayastorVolume, s: Situation
   if (adopted !== undefined) return adopted
   const later = migration !== undefined && ordinalOf(migration.id) > ordinalOf(journal.id)
   if (later && migration.direction !== direction) {
-    const back = { ...journal, id: migration.id, direction: migration.direction, startedAt: now }
+    const { reading: _, ...pair } = journal
+    const back = { ...pair, id: migration.id, direction: migration.direction, startedAt: now }
     const message = 'the extra replica was removed'
     return note({
       ...back,
@@ -23,8 +24,13 @@ export function preserved(journal: Journal, volume: MayastorVolume, s: Situation
       undo: { phase: 'Completed', reason: 'AllReplicasMoved', message },
     })
   }
-  if (preservationMode && !s.finalizing) return { kind: 'rest' }
-  if (find(volume, move.added) === undefined)
-    return rest(journal, 'ReplicasMissing', 'Mayastor is replacing the added replica')
-  return note({ ...journal, phase: 'ScalingDown', victim: move.replica })
+  const isKept = preservationMode && !s.finalizing && s.cancel !== 'Abandoned'
+  return isKept ? { kind: 'rest' } : note(leavePair(journal, now))
+}
+
+/** The pair is kept no longer. The readings are as old as the pair: all that stay are confirmed anew. */
+export function leavePair(journal: Journal, now: number): Journal {
+  const { reading: _, ...pair } = journal
+  const move = { ...journal.move, startedAt: now }
+  return { ...pair, phase: 'WaitingSync', pairOver: true, move, progress: { percent: 0, at: now } }
 }

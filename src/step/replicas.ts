@@ -1,4 +1,5 @@
 import type { MayastorReplica, MayastorVolume } from '../api/mayastor.js'
+import type { Move } from '../plan/moves.js'
 import type { Journal } from './journal.js'
 import { zoneCount } from './preconditions.js'
 import { note, type Situation, type Step } from './step.js'
@@ -35,12 +36,14 @@ export function without({ replicas }: MayastorVolume, uuid: string | undefined):
 const MAX_ADOPTIONS = 3
 
 /**
- * Mayastor replaced replicas, the one we added or ones from before, by new ones: those take their places in the journal.
- * When it happens time and again the migration is Held. Undefined: nothing was replaced, or not all of it yet.
+ * Mayastor replaced replicas, the one we added or ones from before, by new ones: those take their places in the journal
+ * of a move whose count was raised. When it happens time and again the migration is Held. Undefined: nothing was
+ * replaced, or not all of it yet.
  */
 export function adopt(journal: Journal, volume: MayastorVolume, { now, view }: Situation): Step | undefined {
   const { move } = journal
-  const lostAdded = move.added !== undefined && find(volume, move.added) === undefined
+  // Lost, or gone before it was seen.
+  const lostAdded = find(volume, move.added) === undefined
   const lost = missing(journal, volume)
   const left = [...strangers(journal, volume)]
   if (left.length === 0 || left.length !== lost.length + Number(lostAdded)) return undefined
@@ -59,9 +62,15 @@ export function adopt(journal: Journal, volume: MayastorVolume, { now, view }: S
   // Where the one that was to go is gone, what fills the gap is the surplus now, and its removal was never asked for.
   const goes = journal.victim ?? (journal.undo === undefined ? undefined : move.added)
   const surplus = goes === move.added ? added : places.get(goes ?? '')
-  const { reading: _, removalSentAt, ...rest } = journal
+  const { reading, removalSentAt, queue, replicasTotal, candidatePools, ...rest } = journal
+  const arrived = (uuid: string) => candidatePools.includes(places.get(uuid)?.pool ?? '')
+  const renamed = (entry: Move): Move => {
+    const { uuid: replica, pool: sourcePool = '' } = places.get(entry.replica) ?? { uuid: undefined }
+    return replica === undefined ? entry : { ...entry, replica, sourcePool }
+  }
   const adopted: Journal = {
     ...rest,
+    candidatePools,
     adoptions,
     ...(surplus === undefined ? {} : { victim: surplus.uuid }),
     ...(surplus !== undefined || removalSentAt === undefined ? {} : { removalSentAt }),
@@ -69,12 +78,15 @@ export function adopt(journal: Journal, volume: MayastorVolume, { now, view }: S
       const { uuid: replica, pool = '', node = '' } = places.get(entry.replica) ?? { uuid: undefined }
       return replica === undefined ? entry : { replica, pool, node }
     }),
+    // One that is where it should go already need not move.
+    queue: queue.filter(({ replica }) => !arrived(replica)).map((entry) => renamed(entry)),
+    replicasTotal: replicasTotal - queue.filter(({ replica }) => arrived(replica)).length,
     move: {
       ...move,
       replica: places.get(move.replica)?.uuid ?? move.replica,
       ...(added === undefined ? {} : { added: added.uuid }),
     },
-    ...(added === undefined ? {} : { progress: { percent: 0, at: now } }),
+    ...(added === undefined && reading === undefined ? {} : { progress: { percent: 0, at: now } }),
   }
   if (adoptions <= MAX_ADOPTIONS) return note(adopted)
   const message = `Mayastor replaced ${adoptions} replicas of the volume during this move`

@@ -35,7 +35,7 @@ export function scalingDown(journal: Journal, volume: MayastorVolume, s: Situati
     ) {
       return undo(journal, added, 'ZonesWouldShrink', 'the replicas would be spread over fewer zones')
     }
-    if (isUnconfirmed(journal, volume, added)) {
+    if (added === undefined || isUnconfirmed(journal, volume)) {
       const { victim: _, reading: __, ...back } = journal
       return note({ ...back, phase: 'WaitingSync', progress: { percent: 0, at: now } })
     }
@@ -76,7 +76,7 @@ function lowered(journal: Journal, volume: MayastorVolume, s: Situation): Step {
   if (volume.replicas.length <= journal.count) return closeBracket(s) ?? finishMove(journal, volume, s)
   const { fence, now } = s
   const message = 'the count is lowered; Mayastor has yet to remove the surplus replica'
-  if (fence.volume === s.volumeID && now - (journal.removalSentAt ?? now) < SURPLUS_MS) {
+  if (fence.volume === s.volumeID && now - (journal.removalSentAt ?? fence.openedAt ?? 0) < SURPLUS_MS) {
     return wait(journal, 'Shrinking', message, 5)
   }
   return closeBracket(s) ?? rest(journal, 'SurplusRemains', message)
@@ -93,16 +93,14 @@ function afterRefusal(journal: Journal, leaving: MayastorReplica | undefined, s:
   if (closing !== undefined) return closing
   // With the victim gone the count is lowered at once, before Mayastor fills the gap; else there is time.
   const early = leaving !== undefined && s.now - refusedAt < RESOLVE_MS
-  return early ? rest(journal, 'RemovalRefused', `Mayastor refused: ${refused}`) : note(again)
+  return early ? rest(journal, 'RemovalRefused', `the count could not be lowered: ${refused}`) : note(again)
 }
 
 /** Whether what two readings confirmed no longer holds: then it is confirmed anew. */
-function isUnconfirmed(
-  { reading }: Journal,
-  { published, target }: MayastorVolume,
-  added: MayastorReplica | undefined,
-): boolean {
-  return published && (added?.synced !== true || reading === undefined || reading.nexus !== target?.nexus)
+function isUnconfirmed({ reading, victim }: Journal, volume: MayastorVolume): boolean {
+  if (!volume.published) return false
+  if (reading === undefined || reading.nexus !== volume.target?.nexus) return true
+  return without(volume, victim).some(({ synced }) => !synced)
 }
 
 /** What a removal is decided from: `leaving` undefined: it has left already, and only the count is to be lowered. */

@@ -96,7 +96,8 @@ export function end(
   message: string,
 ): Step {
   const { totals, attempts } = journal
-  const started = journal.replicasMoved > 0 || journal.move.added !== undefined
+  // Past the first phase a replica was added, seen or not.
+  const started = journal.replicasMoved > 0 || journal.move.added !== undefined || journal.phase !== 'ScalingUp'
   return {
     kind: 'note',
     journal: {

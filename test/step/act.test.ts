@@ -21,6 +21,8 @@ const grown = [replica('a', 'sata-1'), replica('b', 'sata-2'), replica('new', 'n
 const shrinking = journal({ phase: 'ScalingDown', victim: 'a', move: { ...journal().move, added: 'new' } })
 
 interface Setup {
+  /** `away`: cannot be reached. */
+  readonly mayastor?: 'away'
   readonly view?: View
   readonly journal?: Journal
   readonly fence?: Fence
@@ -44,6 +46,7 @@ async function bed(setup: Setup = {}) {
   const mayastor: MayastorClient = {
     volume: async () => {
       world.elapsedMs += world.readMs
+      if (setup.mayastor === 'away') throw new MayastorError('away', { failure: 'unsent' })
       return base.volume
     },
     volumes: async () => (base.volume === undefined ? [] : [base.volume]),
@@ -143,6 +146,7 @@ t.test('a release of the fence and the announcement of a cordon: one of them los
 
 t.test('a refused cordon ends the move instead of being asked for again and again', async (t) => {
   const b = await bed({
+    journal: journal({ cordoned: ['sata-3'] }),
     view: view({ pools: [cordoned('sata-3')] }),
     refuses: (call) => call.startsWith('cordonPool'),
   })
@@ -172,4 +176,20 @@ t.test('what was not sent because the reads took too long is not waited for', as
   b.world.readMs = 0
   await b.drive()
   t.strictSame(b.sent, ['setReplicaCount 3'])
+})
+
+t.test('a pair of preservation mode is known to be wanted as long as somebody asks', async (t) => {
+  const pair = journal({ phase: 'Preserved', move: { ...journal().move, added: 'new' } })
+  const b = await bed({ journal: pair, fence: {}, view: view({ volume: { replicas: grown } }) })
+  b.world.elapsedMs = 300_000
+  t.equal((await b.drive({ preservationMode: true, migration: undefined })).seconds, undefined)
+  t.equal((await b.leases.get(journalName(VOLUME)))?.renewedAt, NOW + 300_000)
+  t.equal((await b.journal()).phase, 'Preserved')
+})
+
+t.test('that a pair is kept no longer is written down, though Mayastor is away', async (t) => {
+  const pair = journal({ phase: 'Preserved', move: { ...journal().move, added: 'new' } })
+  const b = await bed({ journal: pair, fence: {}, mayastor: 'away' })
+  await t.rejects(b.drive({ preservationMode: true, finalizing: true, migration: undefined }), MayastorError)
+  t.match(await b.journal(), { phase: 'WaitingSync', pairOver: true })
 })

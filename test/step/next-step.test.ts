@@ -24,10 +24,14 @@ const label = { node: 'node-1', label: `tier-move-${ID}` }
 const others = ['sata-3', 'sata-4', 'nvme-4']
 const intent = { pools: others.map((name) => ({ pool: name, otherBits: '' })) }
 const fenced: Fence = { ...mine, intent }
+/** All of these were cordoned by this move. */
+const cordoning = { cordoned: others }
 const grown = [replica('a', 'sata-1'), replica('b', 'sata-2'), replica('new', 'nvme-3')]
 const growing = [replica('a', 'sata-1'), replica('b', 'sata-2'), rebuilding('new', 'nvme-3')]
 const move = { ...journal().move, added: 'new' }
-const waiting = journal({ phase: 'WaitingSync', move })
+const waiting = journal({ phase: 'WaitingSync', move, ...cordoning })
+/** Raised, and what was added has gone before it was seen. */
+const unseen = journal({ phase: 'WaitingSync' })
 const confirmed = { reading: { at: NOW, nexus: 'nexus-1' } }
 const shrinking = journal({ phase: 'ScalingDown', move, victim: 'a', ...confirmed })
 const held = { id: ID, reason: 'ReplacedTooOften', message: 'four times', at: NOW, forPerson: true }
@@ -414,7 +418,11 @@ const cases: Record<string, readonly Case[]> = {
     },
     {
       name: 'refused: uncordons before it ends',
-      at: { journal: journal({ refused: 'no' }), fence: fenced, view: view({ pools: others.map(cordoned) }) },
+      at: {
+        journal: journal({ ...cordoning, refused: 'no' }),
+        fence: fenced,
+        view: view({ pools: others.map(cordoned) }),
+      },
       want: 'call uncordonPool sata-3',
     },
     {
@@ -466,7 +474,7 @@ const cases: Record<string, readonly Case[]> = {
     {
       name: 'attaching failed, and Mayastor removed the one that was to go',
       at: {
-        journal: journal({ growSentAt: NOW, refused: 'no', queue: [] }),
+        journal: journal({ growSentAt: NOW, refused: 'no', queue: [], replicasTotal: 1 }),
         view: view({ volume: { replicas: growing.slice(1) } }),
       },
       want: 'note Completed AllReplicasMoved',
@@ -512,7 +520,7 @@ const cases: Record<string, readonly Case[]> = {
     {
       name: 'a replica was replaced before ours was added: the bracket closes',
       at: {
-        journal: journal(),
+        journal: journal(cordoning),
         fence: fenced,
         view: view({
           volume: { replicas: [replica('a', 'sata-1'), replica('b2', 'nvme-2')] },
@@ -532,7 +540,7 @@ const cases: Record<string, readonly Case[]> = {
     {
       name: 'attaching failed: the cordons go meanwhile',
       at: {
-        journal: journal({ growSentAt: NOW, move }),
+        journal: journal({ ...cordoning, growSentAt: NOW, move }),
         fence: fenced,
         view: view({ volume: { replicas: growing, numReplicas: 2 }, pools: others.map(cordoned) }),
       },
@@ -556,6 +564,15 @@ const cases: Record<string, readonly Case[]> = {
         view: view({ volume: { replicas: growing }, pools: others.map(cordoned) }),
       },
       want: 'call uncordonPool sata-3',
+    },
+    {
+      name: 'leaves a pool whose turn had not come, for somebody else cordoned it',
+      at: {
+        journal: { ...waiting, cordoned: ['sata-3'] },
+        fence: fenced,
+        view: view({ volume: { replicas: growing }, pools: [cordoned('nvme-4')] }),
+      },
+      want: 'releaseFence',
     },
     {
       name: 'leaves a pool that somebody else cordoned meanwhile',
@@ -701,7 +718,36 @@ const cases: Record<string, readonly Case[]> = {
     {
       name: 'the source left by itself',
       at: { journal: waiting, view: view({ volume: { replicas: grown.slice(1), numReplicas: 3 } }) },
-      want: 'note ScalingDown count only',
+      want: 'note ScalingDown a',
+    },
+    {
+      name: 'the added replica was never seen, and is gone',
+      at: { journal: unseen, view: view({ volume: { replicas: grown.slice(0, 2), numReplicas: 3 } }) },
+      want: 'note ScalingDown count only TargetLost',
+    },
+    {
+      name: 'the added replica was never seen, and Mayastor made another',
+      at: { journal: unseen, view: view({ volume: { replicas: [...grown.slice(0, 2), rebuilding('y', 'sata-4')] } }) },
+      want: 'note WaitingSync y',
+    },
+    {
+      name: 'a rebuild that began again after it was seen synced has the whole timeout',
+      at: {
+        now: NOW + 31 * MINUTE,
+        journal: { ...waiting, ...confirmed, progress: { percent: 100, at: NOW } },
+        view: view({ volume: { replicas: growing } }),
+      },
+      want: 'note WaitingSync new',
+    },
+    {
+      name: 'a pair that is kept no longer',
+      at: {
+        readingAgeMs: 30_000,
+        preservationMode: true,
+        journal: { ...waiting, ...confirmed, pairOver: true },
+        view: view({ volume: { replicas: grown } }),
+      },
+      want: 'note ScalingDown a',
     },
     {
       name: 'unpublished: the clock stops',
@@ -788,7 +834,7 @@ const cases: Record<string, readonly Case[]> = {
     {
       name: 'a person lowered the count and the source went',
       at: {
-        journal: { ...waiting, queue: [] },
+        journal: { ...waiting, queue: [], replicasTotal: 1 },
         view: view({ volume: { replicas: [replica('b', 'sata-2'), replica('new', 'nvme-3')] } }),
       },
       want: 'note Completed AllReplicasMoved',
@@ -890,17 +936,28 @@ const cases: Record<string, readonly Case[]> = {
           volume: { replicas: [replica('a', 'sata-1'), rebuilding('b', 'sata-2'), replica('new', 'nvme-3')] },
         }),
       },
-      want: 'releaseFence',
+      want: 'note WaitingSync new',
     },
     {
-      name: 'and waits',
+      name: 'after the removal was sent it waits here',
       at: {
-        journal: shrinking,
+        journal: sent,
         view: view({
           volume: { replicas: [replica('a', 'sata-1'), rebuilding('b', 'sata-2'), replica('new', 'nvme-3')] },
         }),
       },
-      want: 'note rests ReplicasNotSynced',
+      want: 'note ScalingDown a',
+    },
+    {
+      name: 'and closes the bracket',
+      at: {
+        journal: { ...sent, reading: undefined } as never,
+        fence: mine,
+        view: view({
+          volume: { replicas: [replica('a', 'sata-1'), rebuilding('b', 'sata-2'), replica('new', 'nvme-3')] },
+        }),
+      },
+      want: 'releaseFence',
     },
     {
       name: 'another node was cordoned meanwhile',
@@ -990,6 +1047,16 @@ const cases: Record<string, readonly Case[]> = {
       want: 'wait Shrinking',
     },
     {
+      name: 'but not for ever, though the count was lowered by somebody else',
+      at: {
+        now: NOW + 3 * MINUTE,
+        journal: { ...shrinking, confirmedCount: 2 },
+        fence: labelled,
+        view: view({ volume: { replicas: grown, numReplicas: 2 }, ...marked }),
+      },
+      want: `call uncordonNode node-1 ${label.label}`,
+    },
+    {
       name: 'done: the label goes first',
       at: { journal: confirmedDown, fence: labelled, view: view({ volume: { replicas: grown.slice(1) }, ...marked }) },
       want: `call uncordonNode node-1 ${label.label}`,
@@ -1006,8 +1073,19 @@ const cases: Record<string, readonly Case[]> = {
     },
     {
       name: 'or the end',
-      at: { journal: { ...confirmedDown, queue: [] }, view: view({ volume: { replicas: grown.slice(1) } }) },
+      at: {
+        journal: { ...confirmedDown, queue: [], replicasTotal: 1 },
+        view: view({ volume: { replicas: grown.slice(1) } }),
+      },
       want: 'note Completed AllReplicasMoved',
+    },
+    {
+      name: 'or the end, with one that was still to move replaced meanwhile',
+      at: {
+        journal: confirmedDown,
+        view: view({ volume: { replicas: [replica('b2', 'sata-4'), replica('new', 'nvme-3')] } }),
+      },
+      want: 'note Aborted PlacementChanged',
     },
     {
       name: 'or the end, on another pool than was wanted',
@@ -1059,6 +1137,19 @@ const cases: Record<string, readonly Case[]> = {
       name: 'undone',
       at: { journal: { ...undoing, confirmedCount: 2 }, view: view() },
       want: 'note Aborted NoProgress',
+    },
+    {
+      name: 'of a replica that was never seen: a replica was added, and the cooldown counts',
+      at: { journal: { ...undoing, move: unseen.move, confirmedCount: 2 }, view: view() },
+      want: 'note Aborted NoProgress',
+    },
+    {
+      name: 'and one that Mayastor made in its place is what has to go',
+      at: {
+        journal: { ...undoing, move: unseen.move, victim: undefined } as never,
+        view: view({ volume: { replicas: [...grown.slice(0, 2), rebuilding('y', 'sata-4')] } }),
+      },
+      want: 'note ScalingDown y NoProgress',
     },
     {
       name: 'undo is not sent while an original is not synced',
@@ -1186,7 +1277,18 @@ const cases: Record<string, readonly Case[]> = {
         migration: undefined,
         view: view({ volume: { replicas: grown } }),
       },
-      want: 'note ScalingDown a',
+      want: 'note WaitingSync new',
+    },
+    {
+      name: 'a move that nobody drives is completed',
+      at: {
+        journal: { ...waiting, phase: 'Preserved' },
+        preservationMode: true,
+        migration: undefined,
+        cancel: 'Abandoned',
+        view: view({ volume: { replicas: grown } }),
+      },
+      want: 'note WaitingSync new',
     },
     {
       name: 'finalizing completes it too',
@@ -1197,7 +1299,7 @@ const cases: Record<string, readonly Case[]> = {
         migration: undefined,
         view: view({ volume: { replicas: grown } }),
       },
-      want: 'note ScalingDown a',
+      want: 'note WaitingSync new',
     },
     {
       name: 'the reverse move removes the added replica',
@@ -1247,7 +1349,12 @@ const cases: Record<string, readonly Case[]> = {
   'nobody drives the move': [
     {
       name: 'before the replica was added: the bracket closes',
-      at: { bracketOnly: true, journal: journal(), fence: fenced, view: view({ pools: [cordoned('sata-3')] }) },
+      at: {
+        bracketOnly: true,
+        journal: journal(cordoning),
+        fence: fenced,
+        view: view({ pools: [cordoned('sata-3')] }),
+      },
       want: 'call uncordonPool sata-3',
     },
     { name: 'and nothing more', at: { bracketOnly: true, journal: journal() }, want: 'wait Resting' },
@@ -1270,7 +1377,7 @@ const cases: Record<string, readonly Case[]> = {
       name: 'a removal that was sent is finished',
       at: {
         bracketOnly: true,
-        journal: { ...confirmedDown, queue: [] },
+        journal: { ...confirmedDown, queue: [], replicasTotal: 1 },
         view: view({ volume: { replicas: grown.slice(1) } }),
       },
       want: 'note Completed AllReplicasMoved',
@@ -1285,7 +1392,11 @@ for (const [phase, rows] of Object.entries(cases)) {
 }
 
 t.test('a refusal is not forgotten while the bracket closes', async (t) => {
-  const at = { journal: journal({ refused: 'no' }), fence: fenced, view: view({ pools: others.map(cordoned) }) }
+  const at = {
+    journal: journal({ ...cordoning, refused: 'no' }),
+    fence: fenced,
+    view: view({ pools: others.map(cordoned) }),
+  }
   t.match(nextStep(situation(at)), { kind: 'call', journal: { refused: 'no', call: { op: 'uncordonPool' } } })
 })
 
@@ -1310,7 +1421,7 @@ t.test('a target that moved needs two new readings', async (t) => {
 t.test('ends are counted once, and a completed migration forgets failed attempts', async (t) => {
   const step = nextStep(
     situation({
-      journal: { ...confirmedDown, queue: [], attempts: 3 },
+      journal: { ...confirmedDown, queue: [], replicasTotal: 1, attempts: 3 },
       view: view({ volume: { replicas: grown.slice(1) } }),
     }),
   )
@@ -1347,3 +1458,47 @@ t.test(
     }
   },
 )
+
+t.test('what Mayastor made in place of a source that left by itself is what has to go', async (t) => {
+  const left = nextStep(
+    situation({ journal: waiting, view: view({ volume: { replicas: grown.slice(1), numReplicas: 3 } }) }),
+  )
+  const filled = view({ volume: { replicas: [...grown.slice(1), rebuilding('y', 'sata-4')] } })
+  const step = left.kind === 'note' ? nextStep(situation({ journal: left.journal, view: filled })) : left
+  t.match(step, { journal: { phase: 'ScalingDown', victim: 'y', move: { replica: 'y', added: 'new' } } })
+})
+
+t.test('a replica that waits for its turn and is replaced is not forgotten', async (t) => {
+  const replaced = (pool: string) => {
+    const replicas = [replica('a', 'sata-1'), rebuilding('b2', pool), replica('new', 'nvme-3')]
+    return nextStep(situation({ journal: waiting, view: view({ volume: { replicas } }) }))
+  }
+  const entry = { replica: 'b2', sourcePool: 'sata-4', targetPool: 'nvme-4' }
+  t.match(replaced('sata-4'), { journal: { queue: [entry], replicasTotal: 2 } })
+  const there = replaced('nvme-4')
+  t.match(there, { journal: { replicasTotal: 1 } }, 'it is where it should go')
+  t.strictSame(there.kind === 'note' && there.journal.queue, [])
+})
+
+t.test('the readings of a pair are as old as the pair: it is read anew before a replica of it goes', async (t) => {
+  const pair = { ...waiting, ...confirmed, phase: 'Preserved' as const }
+  const later = { now: NOW + 100 * 24 * 60 * MINUTE, readingAgeMs: 100 * 24 * 60 * MINUTE }
+  const grownView = view({ volume: { replicas: grown } })
+  const over = nextStep(situation({ ...later, journal: pair, migration: undefined, view: grownView }))
+  const back = { ...migration, id: `${VOLUME}-2`, direction: 'Demote' as const }
+  const reverse = nextStep(
+    situation({ ...later, journal: pair, preservationMode: true, migration: back, view: grownView }),
+  )
+  for (const step of [over, reverse]) {
+    t.ok(step.kind === 'note')
+    t.notOk(step.kind === 'note' && step.journal.reading)
+    t.match(step, { journal: { move: { startedAt: step === over ? later.now : NOW } } })
+  }
+})
+
+t.test('tries of a removal do not make its rest count twice', async (t) => {
+  const rest = { since: NOW, reason: 'Resting' }
+  const at = { now: NOW + 10 * MINUTE, readingAgeMs: 30_000, journal: { ...sent, rest }, fence: labelled }
+  const step = nextStep(situation({ ...at, view: view({ volume: { replicas: grown }, ...marked }) }))
+  t.match(step, { kind: 'call', journal: { rest, move: { startedAt: NOW }, progress: sent.progress } })
+})
