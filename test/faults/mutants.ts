@@ -117,6 +117,11 @@ export const MUTANTS: readonly Mutant[] = [
         find: 'if (!hasNewBit(pool, before)) {',
         replace: 'if (true) {',
       },
+      {
+        file: 'step/bracket.js',
+        find: '|| announced?.has(id) === false)',
+        replace: ')',
+      },
     ],
   },
   {

@@ -6,9 +6,11 @@ import { Checker, type Violation } from '../../src/embedded/checker.js'
 import { EmbeddedCluster, GIB, type Load } from '../../src/embedded/cluster.js'
 import type { EdgeCall, HookProcess } from '../../src/embedded/hook-process.js'
 import {
+  type Choice,
   type CordonBits,
   CREATED_BY,
   DISKPOOL_OPERATOR,
+  type Pool,
   Random,
   type Replica,
   type Volume,
@@ -113,6 +115,10 @@ export class FaultRun {
   #calm = false
   #stopped = false
 
+  readonly #ties: Random
+  /** The pool that a replica left last. */
+  #left: string | undefined
+
   readonly #onPlace: OnPlace | undefined
 
   /** `onPlace` sees every request and swap that is about a move, and may do something there. */
@@ -120,6 +126,7 @@ export class FaultRun {
     this.#scenario = scenario
     this.#onPlace = onPlace
     this.#random = new Random(scenario.seed)
+    this.#ties = new Random(~scenario.seed)
     this.#leases = this.#observed(memoryLeases())
     this.cluster = new EmbeddedCluster({
       network: 'memory',
@@ -131,6 +138,7 @@ export class FaultRun {
         rebuildBytesPerSecond: scenario.rebuildMiBPerSecond * 1024 ** 2,
         healthyPersistDelayMs: scenario.healthyDelay * SECOND,
         version: scenario.faults.some(({ kind }) => kind === 'pool drained') ? DRAINS_POOLS : '2.10.0',
+        choose: (what, options) => this.#choose(what, options),
       },
       options: { maxConcurrentMigrations: scenario.clusterLimit, preservationMode: scenario.preservation },
     })
@@ -138,6 +146,9 @@ export class FaultRun {
       const listening = [...this.#processes].filter(({ alive }) => alive)
       return listening[this.#random.below(Math.max(1, listening.length))]
     }
+    this.cluster.mayastor.onEvent(({ kind, pool }) => {
+      if (kind === 'replica-disowned') this.#left = pool
+    })
     this.checker = new Checker(this.cluster.mayastor, {
       maxMoving: scenario.clusterLimit,
       cooldownMs: COOLDOWN_MS,
@@ -145,6 +156,12 @@ export class FaultRun {
       exempt: (volume) => this.#held.has(volume),
       canClean: () => this.#canClean(),
     })
+  }
+
+  /** As it falls, but that a replica likes to come back where one has just left: it is not to be taken for that one. */
+  #choose<T>(what: Choice, options: readonly T[]): T {
+    const left = what === 'placement' && options.find((pool) => (pool as Pool).id === this.#left)
+    return left && this.#ties.below(4) > 0 ? left : this.#ties.choose(what, options)
   }
 
   /** `onLine` is told what happens, for people. */
@@ -798,7 +815,8 @@ export class FaultRun {
   }
 
   cordonPool(volume: string, pick: number, seconds: number): void {
-    const pool = this.#poolNear(volume, pick)
+    const half = Math.floor(pick / 2)
+    const pool = pick % 2 === 0 ? this.#poolNear(volume, half) : this.#poolInTheWay(volume, half)
     if (pool === undefined) return
     const choices: Partial<CordonBits>[] = [{ replicas: true, restores: true }, { replicas: true }, { snapshots: true }]
     this.cordonPoolFor(pool.id, choices[pick % 3] ?? {}, seconds)
@@ -968,6 +986,15 @@ export class FaultRun {
     const own = this.#replicas(volume).map(({ pool }) => pool)
     const from = pick % 4 === 2 && own.length > 0 ? own : [...pools.values()]
     return from[pick % from.length]
+  }
+
+  /** One that the operator cordons too, while it adds a replica. */
+  #poolInTheWay(volume: string, pick: number) {
+    const { move } = this.places.journal(volume) ?? {}
+    const own = new Set(this.#replicas(volume).map(({ node }) => node))
+    const pools = [...this.cluster.mayastor.truth.pools.values()]
+    const others = pools.filter(({ id, node }) => id !== move?.targetPool && !own.has(node))
+    return others[pick % Math.max(1, others.length)]
   }
 
   #nodeNear(volume: string, pick: number): string | undefined {

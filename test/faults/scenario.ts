@@ -122,7 +122,7 @@ function fault(row: fc.Arbitrary<Row | undefined>, kind: fc.Arbitrary<Kind>): fc
       moment: fc.constantFrom(...MOMENTS),
       skip: fc.constantFrom(0, 0, 0, 1, 2, 5),
       afterSeconds: fc.constantFrom(0, 0, 1, 5, 20, 60, 300),
-      forSeconds: fc.constantFrom(1, 5, 20, 45, 70, 130, 200, 400, 900),
+      forSeconds: fc.constantFrom(1, 5, 20, 45, 70, 130, 200, 400, 900, 1500),
       pick: fc.nat(1023),
     })
     .map((spec) =>
@@ -154,7 +154,7 @@ export function scenarios(cells: readonly Cell[]): fc.Arbitrary<Scenario> {
     .map(([first, rest]) => [...first, ...rest])
   return fc.record({
     seed: fc.nat(2 ** 31 - 1),
-    nodes: fc.array(node, { minLength: 4, maxLength: 6 }),
+    nodes: fc.array(node, { minLength: 3, maxLength: 6 }),
     zoned: fc.boolean(),
     volumes: fc.tuple(mover, fc.array(volume, { maxLength: 2 })).map(([first, rest]) => [first, ...rest]),
     policies: fc.array(policy, { minLength: 1, maxLength: 2 }),
