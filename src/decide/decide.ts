@@ -2,10 +2,11 @@ import type { Tier } from '../api/names.js'
 import type { DecisionReason } from '../api/reasons.js'
 import type { Migration } from '../api/replica-topology.js'
 import type { Reason } from '../api/shared.js'
-import { breaker, type LastEnd, type Trip } from '../plan/breaker.js'
+import { breaker, type Trip } from '../plan/breaker.js'
 import { nextMigrationId } from '../plan/migration-id.js'
 import { type Demand, demand, shouldHaveSeries } from './demand.js'
 import { avoidedPool, holds } from './gates.js'
+import { ends, openBefore } from './history.js'
 import type { Iops } from './iops.js'
 import type { Child, Volume, World } from './observe.js'
 import { type Placement, place, promise, survey } from './placement.js'
@@ -70,7 +71,8 @@ export function decide(
     if (iops.kind === 'unknown') unknown.set(volume, iops.reason)
   }
   const metrics = metricsState(expected, unknown.size, policy)
-  const trip = breaker(lastEnds(everyChild(world)), policy.resumed)
+  const { resumed } = policy
+  const trip = openBefore(world.before, resumed) ?? breaker(ends(world.before, everyChild(world)), resumed)
   const stopped = !policy.spec.enabled || policy.spec.dryRun || options.dryRun
   const settled = new Map<Volume, Decision>()
   const wanting: Wanting[] = []
@@ -99,12 +101,6 @@ export function decide(
 /** Every child of the policy, whatever is known of its volume. */
 export function everyChild(world: World): readonly Child[] {
   return [...world.volumes.flatMap(({ child }) => child ?? []), ...world.missing, ...world.unreadable]
-}
-
-function lastEnds(children: readonly Child[]): LastEnd[] {
-  return children.flatMap(({ last }) =>
-    last?.endedAt === undefined ? [] : [{ id: last.id, reason: last.reason, endedAt: last.endedAt }],
-  )
 }
 
 /** Whether the child's migration holds one of the policy's slots. One that is Held holds none. */

@@ -32,6 +32,8 @@ export interface World {
   readonly unreadable: readonly Child[]
   /** Migrations of other policies that hold a slot of the cluster, by their status. */
   readonly activeElsewhere: number
+  /** The status of the policy as it was answered last. */
+  readonly before: JsonObject | undefined
   /** What could not be read or does not fit, one sentence each, for people. */
   readonly problems: readonly string[]
 }
@@ -141,6 +143,7 @@ export function observe(request: HookRequest, policy: Policy): World {
     missing: absent.filter((child) => !outside.has(child.name) && !broken.has(child.name)),
     unreadable: absent.filter((child) => broken.has(child.name)),
     activeElsewhere: activeElsewhere(request),
+    before: object(request.parent.status),
     problems: [...problems, ...poolProblems],
   }
 }

@@ -3,13 +3,14 @@ import type { JsonObject, KubernetesObject } from '../api/kubernetes.js'
 import type { HookResponse } from '../api/metacontroller.js'
 import { API_VERSION } from '../api/names.js'
 import type { ReplicaTopologySpec, ReplicaTopologyStatus } from '../api/replica-topology.js'
-import { HISTORY_LIMIT, type StoragePolicyStatus } from '../api/storage-policy.js'
+import type { StoragePolicyStatus } from '../api/storage-policy.js'
 import { formatTime, parseTime } from '../api/time.js'
 import type { Trip } from '../plan/breaker.js'
 import { spread } from '../spread.js'
 import { conditions, type NewCondition } from './conditions.js'
 import { type Decision, type Decisions, everyChild, holdsSlot } from './decide.js'
 import { tierOf } from './demand.js'
+import { history, openBefore } from './history.js'
 import type { Child, World } from './observe.js'
 import type { Policy } from './policy.js'
 
@@ -78,7 +79,7 @@ export function renderRefusal(
   now: number,
 ): HookResponse {
   return {
-    status: policyStatus(parent, 'Error', asObserved(children), children, [condition], now),
+    status: policyStatus(parent, 'Error', asObserved(children), children, [condition], now, openBefore(parent.status)),
     children: children.map((observed) => child(observed.name, copySpec(observed))),
     resyncAfterSeconds: spread(RESYNC.rest, parent.metadata?.uid ?? ''),
   }
@@ -94,7 +95,7 @@ export function renderNothing(
 ): HookResponse {
   const seconds = children.length > 0 ? RESYNC.changing : RESYNC.rest
   return {
-    status: policyStatus(parent, phase, asObserved(children), children, [condition], now),
+    status: policyStatus(parent, phase, asObserved(children), children, [condition], now, openBefore(parent.status)),
     children: [],
     resyncAfterSeconds: spread(seconds, parent.metadata?.uid ?? ''),
   }
@@ -111,7 +112,7 @@ function policyStatus(
   children: readonly Child[],
   wanted: readonly NewCondition[],
   now: number,
-  trip?: Trip,
+  trip: Trip | undefined,
 ): JsonObject {
   const tiers = { NVMe: 0, SATA: 0, Mixed: 0, Unknown: 0 }
   const reasons = new Map<string, number>()
@@ -138,7 +139,7 @@ function policyStatus(
       .map(([reason, volumes]) => ({ reason, volumes }))
       .sort((a, b) => (a.reason < b.reason ? -1 : 1)),
     migrations: { active: children.filter(holdsSlot).length, ...totals },
-    history: history(children),
+    history: history(parent.status, children),
     ...(trip === undefined ? {} : { breaker: { ...trip } }),
     conditions: conditions(wanted, parent.status, now),
   }
@@ -250,16 +251,4 @@ function copySpec({ spec, running }: Child): ReplicaTopologySpec {
 
 function child(name: string, spec: ReplicaTopologySpec): JsonObject {
   return { apiVersion: API_VERSION, kind: 'ReplicaTopology', metadata: { name }, spec: spec as unknown as JsonObject }
-}
-
-/** The newest migrations that ended. One that was declined is not among them: many are while a node is offline. */
-function history(children: readonly Child[]): StoragePolicyStatus['history'] {
-  return children
-    .flatMap(({ name: volume, last }) => {
-      if (!last?.started || last.startedAt === undefined || last.endedAt === undefined) return []
-      const { id, direction, phase: result, reason, startedAt, endedAt } = last
-      return [{ volume, id, direction, result, reason, startedAt, endedAt }]
-    })
-    .sort((a, b) => (a.endedAt === b.endedAt ? (a.volume < b.volume ? -1 : 1) : a.endedAt < b.endedAt ? 1 : -1))
-    .slice(0, HISTORY_LIMIT)
 }

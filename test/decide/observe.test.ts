@@ -149,7 +149,15 @@ t.test('persistent volumes', async (t) => {
   }
   t.strictSame(
     look({}),
-    { volumes: [], pools: look({}).pools, missing: [], unreadable: [], problems: [], activeElsewhere: 0 },
+    {
+      volumes: [],
+      pools: look({}).pools,
+      missing: [],
+      unreadable: [],
+      problems: [],
+      activeElsewhere: 0,
+      before: undefined,
+    },
     'nothing at all',
   )
 })

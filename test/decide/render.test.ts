@@ -387,3 +387,40 @@ t.test('a breaker that is open says how to close it, and closes when that is don
   t.notOk(closed.status.conditions.some(({ type }) => type === 'Stalled'))
   t.match(closed.spec('d'), { migration: { resumed: trip } })
 })
+
+t.test('what failed is remembered, whatever becomes of the volumes', async (t) => {
+  const failed = (id: string, hours: number, extra: Parameters<typeof ended>[2] = {}): VolumeSetup => ({
+    ...CALM,
+    id,
+    child: { status: { migration: ended(id, hours * HOUR, { phase: 'Aborted', reason: 'NoProgress', ...extra }) } },
+  })
+  const three = await run({ volumes: [failed('a', 3), failed('b', 2), failed('c', 1)] })
+  const status = three.status as unknown as JsonObject
+  const trip = ago(HOUR)
+  const gone = await run({ volumes: [CALM], policy: { status } })
+  t.match(gone.status.breaker, { trip, reason: 'RepeatedFailures' }, 'all three volumes are deleted: it stays open')
+  t.equal(gone.status.history.length, 3)
+  const annotations = { [RESUME_ANNOTATION]: trip }
+  t.equal((await run({ volumes: [CALM], policy: { status, meta: { annotations } } })).status.breaker, undefined)
+  const refused = await run({ volumes: [CALM], policy: { status, spec: { cooldownPeriod: 'soon' } } })
+  t.match(refused.status.breaker, { trip }, 'nor does a policy that cannot be read close it')
+
+  const again = (n: number) => failed('a', 6 - n, { id: `a-${n}` })
+  let last: JsonObject | undefined
+  for (const n of [1, 2, 3]) {
+    const { status } = await run({ volumes: [again(n)], policy: last === undefined ? {} : { status: last } })
+    t.equal(status.breaker?.trip, n < 3 ? undefined : ago(3 * HOUR), `one volume fails for the ${n}. time`)
+    last = status as unknown as JsonObject
+  }
+  const declined = failed('b', 1, { reason: 'Snapshots', started: false })
+  const two = await run({ volumes: [failed('a', 4), failed('b', 3, { id: 'b-0' })] })
+  const third = {
+    volumes: [failed('a', 4), declined, failed('c', 2)],
+    policy: { status: two.status as unknown as JsonObject },
+  }
+  t.match((await run(third)).status.breaker, { trip: ago(2 * HOUR) }, 'what was declined since hides no failure')
+  for (const bad of [{ history: 'x', breaker: 7 }, { history: [{ id: 1 }], breaker: { trip: 1 } }, 'x']) {
+    const { status } = await run({ volumes: [CALM], policy: { status: bad as unknown as JsonObject } })
+    t.strictSame([status.history, status.breaker], [[], undefined], 'what it cannot read it does without')
+  }
+})
