@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap'
-import { API_VERSION } from '../../src/api/names.js'
+import { ABANDON_ANNOTATION, API_VERSION, RELEASE_ANNOTATION, RESUME_ANNOTATION } from '../../src/api/names.js'
 import type { ReplicaTopologySpec, ReplicaTopologyStatus } from '../../src/api/replica-topology.js'
 import type { StoragePolicySpec, StoragePolicyStatus } from '../../src/api/storage-policy.js'
 import { LeaseError } from '../../src/clients/leases.js'
@@ -567,6 +567,85 @@ t.test('stale caches do not disturb', async (t) => {
   await w.c.run(120 * MINUTE, () => settled(w))
   t.match(w.poolsOf(1), [/^nvme/, /^nvme/, /^nvme/])
   t.match(w.poolsOf(2), [/^sata/, /^sata/])
+  w.checker.atRest(w.c.clock.now())
+  w.safe(t)
+})
+
+/** The annotation on the object, as a person writes it with kubectl. */
+const annotate = (w: World, kind: 'StoragePolicy' | 'ReplicaTopology', name: string, key: string, value: string) =>
+  w.c.store.patchMetadata({ apiVersion: API_VERSION, kind, name }, { annotations: { [key]: value } })
+
+t.test('a migration that is Held for a person goes on when the hold is named', async (t) => {
+  const w = await rebuilding(t, { mayastor: { rebuildBytesPerSecond: GIB / 256 } })
+  const addedReplica = () => w.topology(1)?.status.migration?.current?.addedReplica
+  const target = w.topology(1)?.status.migration?.current?.targetPool ?? ''
+  for (const pool of w.c.mayastor.truth.pools.keys()) {
+    if (pool !== target) w.c.mayastor.cordonPool(pool, { replicas: true, restores: true })
+  }
+  for (let times = 0; times < 4; times++) {
+    const added = addedReplica()
+    w.c.mayastor.faultReplica(added ?? '', undefined, false)
+    await w.c.run(5 * MINUTE, () => addedReplica() !== added)
+  }
+  for (const pool of w.c.mayastor.truth.pools.keys()) {
+    if (pool !== target) w.c.mayastor.uncordonPool(pool, { replicas: true, restores: true })
+  }
+  await w.c.run(30 * MINUTE)
+  const { holdId } = w.topology(1)?.status.migration ?? {}
+  t.match(w.topology(1)?.status.migration, { phase: 'Held', reason: 'ReplacedTooOften', holdId: String })
+  t.equal(w.policy()?.status.migrations.active, 0, 'it has no slot')
+  annotate(w, 'ReplicaTopology', `pvc-${uuid(1)}`, RELEASE_ANNOTATION, `${holdId}/7`)
+  await w.c.run(10 * MINUTE)
+  t.equal(w.phaseOf(1), 'Held', 'another hold was named')
+  annotate(w, 'ReplicaTopology', `pvc-${uuid(1)}`, RELEASE_ANNOTATION, holdId ?? '')
+  await w.c.run(120 * MINUTE, () => w.phaseOf(1) === 'Completed')
+  t.match(w.poolsOf(1), [/^nvme/, /^nvme/])
+  w.safe(t)
+})
+
+t.test('a policy that was stopped by failures goes on when the trip is named', async (t) => {
+  const w = await world(t, { options: { maxConcurrentMigrations: 3 }, maxMoving: 3 })
+  for (const index of [1, 2, 3]) w.addVolume(index, { pools: [`sata-${index}`, `sata-${index + 1}`], load: hot })
+  w.c.addPolicy('default', { ...policy, maxConcurrentMigrations: 3 })
+  w.c.mayastor.faults.createFails((pool) => pool.startsWith('nvme'))
+  await w.begin()
+  await w.c.run(20 * MINUTE, () => w.policy()?.status?.breaker !== undefined)
+  const trip = w.policy()?.status.breaker?.trip ?? ''
+  t.match(w.policy()?.status.breaker, { reason: 'RepeatedFailures', trip: String })
+  w.c.mayastor.faults.clear()
+  await w.c.run(60 * MINUTE)
+  t.ok(
+    [1, 2, 3].every((index) => w.poolsOf(index).every((pool) => pool.startsWith('sata'))),
+    'nothing starts',
+  )
+  annotate(w, 'StoragePolicy', 'default', RESUME_ANNOTATION, trip)
+  await w.c.run(120 * MINUTE, () => settled(w))
+  t.ok(
+    [1, 2, 3].every((index) => w.poolsOf(index).every((pool) => pool.startsWith('nvme'))),
+    'and then all of them',
+  )
+  t.equal(w.policy()?.status.breaker, undefined)
+  w.checker.atRest(w.c.clock.now())
+  w.safe(t)
+})
+
+t.test('a pair of preservation mode whose ReplicaTopology is let go is taken to its end', async (t) => {
+  const w = await world(t, { options: { preservationMode: true }, cooldownMs: 60 * MINUTE })
+  w.addVolume(1, { pools: ['sata-1', 'sata-2'], load: hot })
+  w.c.addPolicy('default', { ...policy, cooldownPeriod: '1h' })
+  await w.begin()
+  await w.c.run(50 * MINUTE)
+  t.match(w.poolsOf(1), [/^nvme/, 'sata-1', 'sata-2'])
+  w.c.mayastor.faults.onCall(() => ({ when: 'before', drop: true }))
+  w.c.store.delete({ apiVersion: API_VERSION, kind: 'StoragePolicy', name: 'default' })
+  await w.c.run(2 * MINUTE)
+  t.equal(w.topologies().length, 1, 'Mayastor is away, so it waits')
+  annotate(w, 'ReplicaTopology', `pvc-${uuid(1)}`, ABANDON_ANNOTATION, 'true')
+  await w.c.run(5 * MINUTE)
+  t.strictSame(w.topologies(), [], 'until a person says that it need not')
+  w.c.mayastor.faults.clear()
+  await w.c.run(60 * MINUTE)
+  t.match(w.poolsOf(1), [/^nvme/, /^sata/], 'and the loop finishes the move, in preservation mode, too')
   w.checker.atRest(w.c.clock.now())
   w.safe(t)
 })
