@@ -313,7 +313,7 @@ export class Checker {
         this.#report(at, 'snapshots are kept', `${what}, though a snapshot was taken since the move began`)
       }
       move.leaving = leaving
-    } else if (isAdded && move.leaving !== leaving && volume.replicas.has(move.leaving)) {
+    } else if (isAdded && move.leaving !== leaving && isFreeToGo(volume, move.leaving, move)) {
       this.#report(at, 'no way back once a removal was sent', what)
     }
   }
@@ -451,6 +451,12 @@ export class Checker {
 }
 
 const ONLY_REPLICAS = JSON.stringify({ replicas: true, snapshots: false, restores: false, import: false })
+
+/** Whether the replica is there, and could go without a zone being lost. */
+function isFreeToGo({ replicas }: Volume, replica: Replica, { added, zones: before }: Move): boolean {
+  const without = (one: Replica | undefined) => [...replicas].filter((other) => other !== one)
+  return replicas.has(replica) && zones(without(replica)) >= Math.min(before, zones(without(added)))
+}
 
 function newMove(): Move {
   return {

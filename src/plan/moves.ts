@@ -36,12 +36,14 @@ const SEARCH_LIMIT = 50_000
 
 /**
  * Finds an order of direct moves for `moving`, given the replicas that stay and the candidate pools, best first.
- * Between any two moves the number of distinct zones is at least what it was, and spread values stay distinct.
+ * Between any two moves the number of distinct zones is at least what it is now, or `before` if that is less, and spread
+ * values stay distinct.
  */
 export function planMoves(
   staying: readonly PlacedReplica[],
   moving: readonly PlacedReplica[],
   candidates: readonly CandidatePool[],
+  before = Number.POSITIVE_INFINITY,
 ): MovePlan {
   if (candidates.length === 0) return none('NoFittingPool', 'no fitting pool of the wanted tier')
   const kept = new Set(staying.map((replica) => replica.node))
@@ -51,7 +53,7 @@ export function planMoves(
     return none('NoFreeTargetNode', 'too few nodes without a replica of the volume have a fitting pool')
   }
   const targets = shortlist(open, moving.length, sources)
-  const zones = zoneCount([...staying, ...moving])
+  const zones = Math.min(before, zoneCount([...staying, ...moving]))
   const found = search(staying, moving, targets, zones)
   if (found !== undefined) return { kind: 'order', moves: found }
   return zones > 1 && search(staying, moving, targets, 0) !== undefined

@@ -80,7 +80,7 @@ export function replanned(
   s: Situation,
 ): Journal | Extract<MovePlan, { kind: 'none' }> {
   const { move, queue, progress } = journal
-  const plan = replan([move, ...queue], journal.candidatePools, volume, s)
+  const plan = replan([move, ...queue], journal.candidatePools, volume, s, journal.zones)
   if (plan.kind === 'none') return plan
   const [first, ...others] = plan.moves
   if (first === undefined || (first.replica === move.replica && first.targetPool === move.targetPool)) return journal
@@ -141,12 +141,16 @@ function lastEnd({ id, end }: Journal): LastEnd[] {
   return end === undefined ? [] : [{ id, reason: end.reason, endedAt: formatTime(end.at) }]
 }
 
-/** Direct moves to pools that take the volume now: those asked for first, then the emptiest. */
+/**
+ * Direct moves to pools that take the volume now: those asked for first, then the emptiest. A zone that an earlier move
+ * of the migration has won may be given up again: `zones` is what it began with.
+ */
 function replan(
   waiting: readonly Move[],
   candidatePools: readonly string[],
   volume: MayastorVolume,
   s: Situation,
+  zones?: number,
 ): MovePlan {
   const { view } = s
   const promised = promises(s)
@@ -173,6 +177,7 @@ function replan(
     replicas.filter((replica) => !moving.has(replica.replica)),
     replicas.filter((replica) => moving.has(replica.replica)),
     candidates,
+    zones,
   )
   if (plan.kind === 'order' || firstRefusal === undefined || candidates.length > 0) return plan
   return { kind: 'none', reason: 'NoFittingPool', message: firstRefusal.message }

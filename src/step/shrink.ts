@@ -25,22 +25,24 @@ export function scalingDown(journal: Journal, volume: MayastorVolume, s: Situati
     return adopt(journal, volume, s) ?? closeBracket(s) ?? rest(journal, 'ReplicasMissing', message)
   }
   const added = find(volume, journal.move.added)
-  if (journal.undo === undefined && journal.removalSentAt === undefined && leaving !== undefined) {
-    if (added !== undefined && volume.snapshots !== journal.snapshots) {
+  const isSent = journal.removalSentAt !== undefined
+  if (journal.undo === undefined && leaving !== undefined) {
+    if (added !== undefined && !isSent && volume.snapshots !== journal.snapshots) {
       return undo(journal, added, 'SnapshotsChanged', SNAPSHOTS_CHANGED)
     }
+    // Even after a removal was sent: one that stays may have been replaced by one in another zone.
     if (
       added !== undefined &&
       zoneCount(without(volume, leaving.uuid), view) < zonesBefore(journal, volume, added, view)
     ) {
       return undo(journal, added, 'ZonesWouldShrink', 'the replicas would be spread over fewer zones')
     }
-    if (added === undefined || isUnconfirmed(journal, volume)) {
+    if (!isSent && (added === undefined || isUnconfirmed(journal, volume))) {
       const { victim: _, reading: __, ...back } = journal
       return note({ ...back, phase: 'WaitingSync', progress: { percent: 0, at: now } })
     }
   }
-  const isConfirmedAnew = journal.undo !== undefined || journal.removalSentAt !== undefined
+  const isConfirmedAnew = journal.undo !== undefined || isSent
   if (isConfirmedAnew && leaving !== undefined && volume.published) {
     // Replicas were replaced since, or the target has moved; an undo has had no reading at all.
     // Who marked the node had it confirmed.
@@ -50,7 +52,8 @@ export function scalingDown(journal: Journal, volume: MayastorVolume, s: Situati
   }
   const [refusal] = shrinkRefusals(journal, volume, view)
   if (refusal !== undefined) return closeBracket(s) ?? rest(journal, refusal.reason, refusal.message)
-  if (fence.volume !== s.volumeID) return openBracket(journal, s)
+  // With nothing to remove there is nothing to mark, and whatever Mayastor has to heal is not in the way.
+  if (leaving !== undefined && fence.volume !== s.volumeID) return openBracket(journal, s)
   const doing = journal.undo === undefined ? 'Shrinking' : 'Undoing'
   if (leaving?.node !== undefined) {
     const marked = { node: leaving.node, label: labelOf(journal) }

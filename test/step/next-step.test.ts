@@ -1020,6 +1020,18 @@ const cases: Record<string, readonly Case[]> = {
       want: 'call setReplicaCount 2',
     },
     {
+      name: 'whoever has the fence, and though a node is offline',
+      at: {
+        journal: shrinking,
+        fence: { volume: 'other', openedAt: NOW },
+        view: view({
+          volume: { replicas: grown.slice(1), numReplicas: 3 },
+          nodes: [node('node-1', { online: false })],
+        }),
+      },
+      want: 'call setReplicaCount 2',
+    },
+    {
       name: 'Mayastor filled the gap: the filling is the surplus',
       at: { journal: sent, view: view({ volume: { replicas: [...grown.slice(1), rebuilding('filler', 'sata-4')] } }) },
       want: 'note ScalingDown filler',
@@ -1501,4 +1513,36 @@ t.test('tries of a removal do not make its rest count twice', async (t) => {
   const at = { now: NOW + 10 * MINUTE, readingAgeMs: 30_000, journal: { ...sent, rest }, fence: labelled }
   const step = nextStep(situation({ ...at, view: view({ volume: { replicas: grown }, ...marked }) }))
   t.match(step, { kind: 'call', journal: { rest, move: { startedAt: NOW }, progress: sent.progress } })
+})
+
+t.test('a zone that an earlier move has won may be given up again', async (t) => {
+  const zone = (name: string, of: string) => node(name, { labels: { 'topology.kubernetes.io/zone': of } })
+  const nodes = [zone('node-1', 'x'), zone('node-2', 'y'), zone('node-3', 'z'), zone('node-4', 'x')]
+  const replicas = [replica('new', 'nvme-3'), replica('b', 'sata-1'), replica('c', 'sata-2')]
+  const queue = [{ replica: 'c', sourcePool: 'sata-2', targetPool: 'nvme-1' }]
+  const at = (zones: number) => ({
+    journal: journal({
+      count: 3,
+      zones,
+      replicasMoved: 1,
+      baseline: replicas.map(({ uuid, pool = '', node = '' }) => ({ replica: uuid, pool, node })),
+      move: { ...journal().move, replica: 'b', sourcePool: 'sata-1', targetPool: 'nvme-4' },
+      queue,
+    }),
+    view: view({ volume: { replicas }, nodes }),
+  })
+  t.match(nextStep(situation(at(2))), { kind: 'takeFence' }, 'it began with two')
+  t.match(nextStep(situation(at(3))), { report: { reason: 'ZonesWouldShrink' } }, 'it began with three')
+})
+
+t.test('a removal that was sent binds no longer where it would lose a zone', async (t) => {
+  const zone = (name: string, of: string) => node(name, { labels: { 'topology.kubernetes.io/zone': of } })
+  const nodes = [zone('node-1', 'x'), zone('node-2', 'y'), zone('node-3', 'z'), zone('node-4', 'z')]
+  const baseline = [
+    { replica: 'a', pool: 'sata-1', node: 'node-1' },
+    { replica: 'b2', pool: 'sata-4', node: 'node-4' },
+  ]
+  const replicas = [replica('a', 'sata-1'), replica('b2', 'sata-4'), replica('new', 'nvme-3')]
+  const at = { journal: { ...sent, zones: 2, baseline }, view: view({ volume: { replicas }, nodes }) }
+  t.equal(brief(nextStep(situation(at))), 'note ScalingDown new ZonesWouldShrink')
 })
