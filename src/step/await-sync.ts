@@ -60,7 +60,9 @@ function rebuildTrouble(
   }
   const isStill = (added.rebuildPercent ?? 0) <= progress.percent
   if (isStill && now - progress.at > timeoutMs) {
-    return { reason: 'NoProgress', message: `no progress for ${timeoutMs / 60_000} minutes` }
+    const message = `no progress for ${timeoutMs / 60_000} minutes`
+    if (pool?.status === 'Online') return { reason: 'NoProgress', message }
+    return { reason: 'TargetLost', message: `${message}, and pool ${move.targetPool} is ${pool?.status ?? 'gone'}` }
   }
   if (hardTimeoutMs !== undefined && now - move.startedAt > hardTimeoutMs) {
     return { reason: 'HardTimeout', message: `the move took longer than ${hardTimeoutMs / 60_000} minutes` }
