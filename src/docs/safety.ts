@@ -15,7 +15,10 @@ export function safetyPage(page: string): string {
 }
 
 function faultTable(): string {
-  const rows = INTERFERENCES.map(({ what, outcomes }) => [what, ...STAGES.map((stage) => cell(outcomes[stage]))])
+  const rows = INTERFERENCES.map(({ ways, outcomes }) => [
+    ways.join('; '),
+    ...STAGES.map((stage) => cell(outcomes[stage])),
+  ])
   return table(['what comes between', ...STAGES], rows)
 }
 

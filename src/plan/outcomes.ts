@@ -11,19 +11,21 @@ export type Stage = (typeof STAGES)[number]
 /**
  * `goes on`: nothing comes of it. `forward`: the removal is finished, whatever else is wanted. `follows`: a replica that
  * Mayastor replaced takes the place of the old one. `rests`: it waits with its clock stopped, is Held after an hour,
- * and goes on by itself. `as it falls`: Mayastor picks the replica that goes, and that decides. Else it ends:
- * Completed, Aborted or Failed, for a reason.
+ * and goes on by itself. `is Held`: a person has to release it. `as it falls`: Mayastor picks the replica that goes, and
+ * that decides. Else it ends: Completed, Aborted or Failed, for a reason.
  */
 export type Outcome =
   | 'goes on'
   | 'forward'
   | 'follows'
   | 'rests'
+  | 'is Held'
   | 'as it falls'
   | `${'Completed' | 'Aborted' | 'Failed'} ${MigrationReason}`
 
 export interface Interference {
-  readonly what: string
+  /** Each by itself: what comes of them is the same. */
+  readonly ways: readonly string[]
   /** A stage that is missing: it cannot happen then. */
   readonly outcomes: Readonly<Partial<Record<Stage, Outcome>>>
 }
@@ -34,7 +36,7 @@ export interface Interference {
  */
 export const INTERFERENCES: readonly Interference[] = [
   {
-    what: 'no progress for the migration timeout',
+    ways: ['no progress for the migration timeout'],
     outcomes: {
       adding: 'Aborted ClusterDegraded',
       rebuilding: 'Aborted NoProgress',
@@ -43,7 +45,12 @@ export const INTERFERENCES: readonly Interference[] = [
     },
   },
   {
-    what: 'the policy is disabled, goes to dry run, or is deleted; the ReplicaTopology is deleted',
+    ways: [
+      'the policy is disabled',
+      'it goes to dry run',
+      'it is deleted',
+      'the ReplicaTopology is deleted, and made anew by its policy',
+    ],
     outcomes: {
       adding: 'Aborted Cancelled',
       rebuilding: 'Aborted Cancelled',
@@ -52,23 +59,46 @@ export const INTERFERENCES: readonly Interference[] = [
     },
   },
   {
-    what: 'the policy is edited, or IOPS turn',
+    ways: ['the policy is edited', 'IOPS turn'],
     outcomes: { adding: 'goes on', rebuilding: 'goes on', synced: 'goes on', removing: 'forward' },
   },
   {
-    what: 'the status of the ReplicaTopology is lost',
+    ways: ['the status of the ReplicaTopology is lost'],
     outcomes: { adding: 'goes on', rebuilding: 'goes on', synced: 'goes on', removing: 'forward' },
   },
   {
-    what: 'the added replica is lost, and Mayastor makes another on the target pool',
+    ways: ['the added replica is lost, and Mayastor makes another on the target pool'],
     outcomes: { rebuilding: 'follows', synced: 'follows', removing: 'forward' },
   },
   {
-    what: 'the added replica is lost, and Mayastor makes another on some other pool',
+    ways: [
+      'the added replica is lost, and Mayastor makes another on some other pool',
+      'the whole target pool is lost, and it does',
+    ],
     outcomes: { rebuilding: 'Aborted WrongPool', synced: 'Aborted WrongPool', removing: 'Failed WrongPool' },
   },
   {
-    what: 'the only pool it could go to is filling up',
+    ways: [
+      'the target pool is exported, and Mayastor has no other for the replica yet',
+      'the target pool is Faulted, and what is on it is lost or stands still',
+    ],
+    outcomes: {
+      adding: 'Aborted NoFreeTargetNode',
+      rebuilding: 'Aborted TargetLost',
+      synced: 'Aborted TargetLost',
+      removing: 'Failed WrongPool',
+    },
+  },
+  {
+    ways: ['the target pool is away for less than the migration timeout, and back with what was on it'],
+    outcomes: { adding: 'Aborted NoFreeTargetNode', rebuilding: 'goes on', synced: 'goes on', removing: 'forward' },
+  },
+  {
+    ways: ['Mayastor replaces more than three replicas of the volume during the move'],
+    outcomes: { rebuilding: 'is Held', synced: 'is Held', removing: 'is Held' },
+  },
+  {
+    ways: ['the only pool it could go to is filling up'],
     outcomes: {
       adding: 'Aborted NoFreeTargetNode',
       rebuilding: 'Aborted TargetFilling',
@@ -77,23 +107,23 @@ export const INTERFERENCES: readonly Interference[] = [
     },
   },
   {
-    what: 'the source is lost',
+    ways: ['the source is lost'],
     outcomes: { adding: 'Aborted VolumeNotHealthy', rebuilding: 'follows', synced: 'follows', removing: 'forward' },
   },
   {
-    what: 'another original replica is lost and replaced',
+    ways: ['another original replica is lost and replaced'],
     outcomes: { adding: 'Aborted VolumeNotHealthy', rebuilding: 'follows', synced: 'follows', removing: 'forward' },
   },
   {
-    what: 'the volume is unpublished',
+    ways: ['the volume is unpublished'],
     outcomes: { adding: 'Aborted Unpublished', rebuilding: 'rests', synced: 'rests', removing: 'rests' },
   },
   {
-    what: 'the volume is resized',
+    ways: ['the volume is resized'],
     outcomes: { adding: 'goes on', rebuilding: 'goes on', synced: 'goes on', removing: 'forward' },
   },
   {
-    what: 'a snapshot is taken (which Mayastor refuses while it rebuilds)',
+    ways: ['a snapshot is taken (which Mayastor refuses while it rebuilds)'],
     outcomes: {
       adding: 'Aborted Snapshots',
       rebuilding: 'goes on',
@@ -102,7 +132,7 @@ export const INTERFERENCES: readonly Interference[] = [
     },
   },
   {
-    what: 'the volume is deleted',
+    ways: ['the volume is deleted'],
     outcomes: {
       adding: 'Aborted VolumeGone',
       rebuilding: 'Aborted VolumeGone',
@@ -111,7 +141,7 @@ export const INTERFERENCES: readonly Interference[] = [
     },
   },
   {
-    what: 'a person raises the count (which Mayastor refuses while it rebuilds)',
+    ways: ['a person raises the count (which Mayastor refuses while it rebuilds)'],
     outcomes: {
       adding: 'Aborted VolumeNotHealthy',
       rebuilding: 'goes on',
@@ -120,7 +150,7 @@ export const INTERFERENCES: readonly Interference[] = [
     },
   },
   {
-    what: 'a person lowers the count',
+    ways: ['a person lowers the count'],
     outcomes: {
       adding: 'Aborted PlacementChanged',
       rebuilding: 'Aborted CountChanged',
@@ -129,7 +159,7 @@ export const INTERFERENCES: readonly Interference[] = [
     },
   },
   {
-    what: 'another node of the volume is cordoned or drained',
+    ways: ['another node of the volume is cordoned', 'it is drained'],
     outcomes: { adding: 'Aborted NodeCordoned', rebuilding: 'rests', synced: 'rests', removing: 'rests' },
   },
 ]

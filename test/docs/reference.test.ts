@@ -22,7 +22,7 @@ t.test('the committed reference is what the source says', async (t) => {
 t.test('the fault table of the committed page is that of the source', async (t) => {
   const page = read('docs/safety.md')
   t.ok(page === safetyPage(page), 'docs/safety.md is stale: run `npm run generate`')
-  for (const { what } of INTERFERENCES) t.match(page, `\n| ${what} | `)
+  for (const { ways } of INTERFERENCES) t.match(page, `\n| ${ways.join('; ')} | `)
   t.ok(safetyPage(page.replace('| goes on |', '| goes off |')) === page, 'what is stale is made anew')
   t.throws(() => safetyPage('# Safety\n'), /no place for the fault table/)
 })
