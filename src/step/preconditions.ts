@@ -147,6 +147,69 @@ export function poolDrain({ replicas }: MayastorVolume, { pools }: View): Refusa
   return bad === undefined ? undefined : refuse('PoolDrain', `Mayastor is draining pool ${bad}`)
 }
 
+/** A pool as the target for one more replica of the volume. */
+interface Placement {
+  readonly volume: MayastorVolume
+  readonly pool: MayastorPool
+  readonly node: MayastorNode | undefined
+  /** Bytes that running moves may still need on it. */
+  readonly promisedBytes: number
+}
+
+/** What would refuse a pool that Mayastor knows as a target. In the order people read them. */
+export const POOL_CHECKS: readonly {
+  readonly name: string
+  readonly refuses: (placement: Placement) => Refusal | undefined
+}[] = [
+  {
+    name: 'the pool is Online',
+    refuses: ({ pool: { id, status } }) =>
+      status === 'Online' ? undefined : refuse('NoFittingPool', `pool ${id} is ${status}`),
+  },
+  {
+    name: 'Mayastor does not drain it',
+    refuses: ({ pool: { id, draining } }) =>
+      draining ? refuse('PoolDrain', `Mayastor is draining pool ${id}`) : undefined,
+  },
+  {
+    name: 'its node is not cordoned, draining or offline',
+    refuses: ({ pool, node }) =>
+      isOpen(node)
+        ? undefined
+        : refuse('NodeCordoned', `node ${pool.node} of pool ${pool.id} is cordoned, draining or offline`),
+  },
+  {
+    name: 'the topology of the volume allows it',
+    refuses: ({ volume, pool, node }) =>
+      topologyAllows(volume, pool, node)
+        ? undefined
+        : refuse('VolumeTopology', `pool ${pool.id} does not satisfy the topology the volume was created with`),
+  },
+  {
+    name: 'it is encrypted as the volume is',
+    refuses: ({ volume, pool }) =>
+      differ(volume.encrypted, pool.encrypted)
+        ? refuse('Encryption', `pool ${pool.id} differs from the volume in encryption`)
+        : undefined,
+  },
+  {
+    name: 'it has the cluster size of the volume',
+    refuses: ({ volume, pool }) =>
+      differ(volume.clusterSize, pool.clusterSize)
+        ? refuse('ClusterSize', `pool ${pool.id} has another cluster size than the volume`)
+        : undefined,
+  },
+  {
+    name: 'it has room for the volume beside its reserve',
+    refuses: ({ volume, pool: { id, capacityBytes, usedBytes, committedBytes }, promisedBytes }) => {
+      const room = { capacityBytes, freeBytes: capacityBytes - usedBytes, promisedBytes, committedBytes }
+      return fits(sizeOf(volume), room)
+        ? undefined
+        : refuse('NoFittingPool', `pool ${id} has no room for the volume beside its ${RESERVE_RATIO * 100} % reserve`)
+    },
+  },
+]
+
 /** What refuses `pool` as a target for one more replica of the volume; undefined: nothing does. */
 export function poolRefusal(
   volume: MayastorVolume,
@@ -155,25 +218,17 @@ export function poolRefusal(
   promisedBytes: number,
 ): Refusal | undefined {
   if (pool === undefined) return refuse('NoFittingPool', 'Mayastor knows no such pool')
-  const { id } = pool
-  if (pool.status !== 'Online') return refuse('NoFittingPool', `pool ${id} is ${pool.status}`)
-  if (pool.draining) return refuse('PoolDrain', `Mayastor is draining pool ${id}`)
-  const node = view.nodes.get(pool.node)
-  if (!isOpen(node)) return refuse('NodeCordoned', `node ${pool.node} of pool ${id} is cordoned, draining or offline`)
-  if (!topologyAllows(volume, pool, node)) {
-    return refuse('VolumeTopology', `pool ${id} does not satisfy the topology the volume was created with`)
+  const placement = { volume, pool, node: view.nodes.get(pool.node), promisedBytes }
+  for (const { refuses } of POOL_CHECKS) {
+    const refusal = refuses(placement)
+    if (refusal !== undefined) return refusal
   }
-  if (volume.encrypted !== undefined && pool.encrypted !== undefined && volume.encrypted !== pool.encrypted) {
-    return refuse('Encryption', `pool ${id} differs from the volume in encryption`)
-  }
-  if (volume.clusterSize !== undefined && pool.clusterSize !== undefined && volume.clusterSize !== pool.clusterSize) {
-    return refuse('ClusterSize', `pool ${id} has another cluster size than the volume`)
-  }
-  const { capacityBytes, usedBytes, committedBytes } = pool
-  const room = { capacityBytes, freeBytes: capacityBytes - usedBytes, promisedBytes, committedBytes }
-  return fits(sizeOf(volume), room)
-    ? undefined
-    : refuse('NoFittingPool', `pool ${id} has no room for the volume beside its ${RESERVE_RATIO * 100} % reserve`)
+  return undefined
+}
+
+/** What Mayastor does not say of one of them is no difference. */
+function differ<T>(one: T | undefined, other: T | undefined): boolean {
+  return one !== undefined && other !== undefined && one !== other
 }
 
 /** Why no move may begin anywhere: the fence would keep Mayastor from healing what is named here. */
