@@ -1,6 +1,6 @@
 import t from 'tap'
 import { MUTANTS } from './mutants.js'
-import { CELLS } from './scenario.js'
+import { CELLS, isImpossible } from './scenario.js'
 import { playSeed } from './worker.js'
 
 /** A few of the runs of `npm run test:faults`, always the same. */
@@ -39,5 +39,6 @@ t.test('the same seed gives the same run', async (t) => {
 
 t.test('the table has a cell for every place and fault, and each defect a name', async (t) => {
   t.equal(new Set(CELLS.map(({ row, kind }) => `${row} ${kind}`)).size, CELLS.length)
+  t.notOk(CELLS.some(isImpossible), 'but for those that the protocol has no room for')
   t.equal(new Set(MUTANTS.map(({ name }) => name)).size, 13)
 })

@@ -4,9 +4,9 @@ import type { FaultSpec } from './scenario.js'
 
 /**
  * What can go wrong. Each is told of the moment it strikes at: which volume, which process, and the request that is
- * under way, whose course it may change.
+ * under way, whose course it may change. It answers whether it took effect there.
  */
-type Fault = (run: FaultRun, spec: FaultSpec, strike: Strike) => void
+type Fault = (run: FaultRun, spec: FaultSpec, strike: Strike) => boolean
 
 const faults = {
   // the request itself
@@ -24,7 +24,7 @@ const faults = {
   'lease written late': (_, __, { swap }) => swap.set('late'),
   // the operator
   killed: (run, { forSeconds }, { process }) => run.kill(process, forSeconds),
-  paused: (_, { forSeconds }, { process }) => process.pause(forSeconds * 1000),
+  paused: (run, { forSeconds }, { process }) => run.pause(process, forSeconds),
   'stopped and started': (run, { forSeconds }, { process }) => run.terminate(process, forSeconds),
   // who calls it
   'sync repeated': (run, { pick }, { volume }) => run.replay(volume, pick, 0),
@@ -38,7 +38,7 @@ const faults = {
   'Prometheus out of order': (run, { pick, forSeconds }) =>
     run.prometheusFails(OUTAGES[pick % OUTAGES.length] ?? 'down', forSeconds),
   // Mayastor
-  'core restarts': (run, { forSeconds }) => run.cluster.mayastor.restartCore(Math.min(forSeconds, 60) * 1000),
+  'core restarts': (run, { forSeconds }) => run.restartCore(forSeconds),
   'slow core': (run, { forSeconds }) => run.slowCore(forSeconds),
   'node lost': (run, { pick, forSeconds }, { volume }) => run.loseNode(volume, pick, forSeconds),
   'target moves': (run, { pick }, { volume }) => run.moveTarget(volume, pick),
@@ -71,14 +71,14 @@ const faults = {
   'pool relabelled': (run, { pick, forSeconds }, { volume }) => run.relabelPool(volume, pick, forSeconds),
   'scaled up': (run, _, { volume }) => run.scale(volume, +1),
   'scaled down': (run, _, { volume }) => run.scale(volume, -1),
-  'snapshot taken': (run, _, { volume }) => run.snapshot(volume),
-  'snapshot deleted': (run, _, { volume }) => run.deleteSnapshot(volume),
-  'self-heal off': (run, { forSeconds }, { volume }) => run.stopHealing(volume, forSeconds),
+  'snapshot taken': (run, { pick }, { volume }) => run.snapshot(volume, pick),
+  'snapshot deleted': (run, { pick }, { volume }) => run.deleteSnapshot(volume, pick),
+  'self-heal off': (run, { pick, forSeconds }, { volume }) => run.stopHealing(volume, pick, forSeconds),
   'data written': (run, { pick }, { volume }) => run.write(volume, pick),
-  unpublished: (run, { forSeconds }, { volume }) => run.unpublish(volume, forSeconds),
-  resized: (run, _, { volume }) => run.resize(volume),
+  unpublished: (run, { pick, forSeconds }, { volume }) => run.unpublish(volume, forSeconds, pick),
+  resized: (run, { pick }, { volume }) => run.resize(volume, pick),
   'volume at work': (run, { forSeconds }, { volume }) => run.occupy(volume, forSeconds),
-  'volume deleted': (run, _, { volume }) => run.deleteVolume(volume),
+  'volume deleted': (run, { pick }, { volume }) => run.deleteVolume(volume, pick),
   'volume created': (run, { pick }) => run.createVolume(pick),
   'policy deleted': (run, { forSeconds }, { volume }) => run.deletePolicy(volume, forSeconds),
   'policy disabled': (run, { forSeconds }, { volume }) => run.editPolicy(volume, { enabled: false }, forSeconds),
@@ -96,8 +96,9 @@ function howLost(pick: number): 'for good' | undefined {
 export type Kind = keyof typeof faults
 export const KINDS = Object.keys(faults) as readonly Kind[]
 
-export function strike(run: FaultRun, spec: FaultSpec, at: Strike): void {
-  ;(faults[spec.kind] as Fault)(run, spec, at)
+/** False: it could do nothing there. */
+export function strike(run: FaultRun, spec: FaultSpec, at: Strike): boolean {
+  return (faults[spec.kind] as Fault)(run, spec, at)
 }
 
 /** Kinds that change the course of a request or of a swap, and so need one of that sort to strike at. */

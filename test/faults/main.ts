@@ -5,7 +5,7 @@ import { parseArgs } from 'node:util'
 import { KINDS } from './kinds.js'
 import { MUTANTS } from './mutants.js'
 import { ROWS } from './rows.js'
-import { CELLS } from './scenario.js'
+import { CELLS, isImpossible } from './scenario.js'
 import { type Answer, cellsOf } from './worker.js'
 
 /**
@@ -124,10 +124,16 @@ function table(): void {
   const width = Math.max(...KINDS.map((kind) => kind.length))
   out(`\n${'fault'.padEnd(width)} ${ROWS.map((row) => row.padStart(8)).join('')}`)
   for (const kind of KINDS) {
-    const cells = ROWS.map((row) => hits.get(`${row} ${kind}`) ?? 0)
-    out(`${kind.padEnd(width)} ${cells.map((times) => String(times).padStart(8)).join('')}`)
-    for (const [index, times] of cells.entries()) {
-      if (times === 0 && RUNS >= FULL) problems.push(`nothing struck at: ${kind}, ${ROWS[index]}`)
+    const cells = ROWS.map((row) => ({
+      row,
+      isOut: isImpossible({ row, kind }),
+      times: hits.get(`${row} ${kind}`) ?? 0,
+    }))
+    const shown = cells.map(({ isOut, times }) => (isOut && times === 0 ? '-' : String(times)).padStart(8))
+    out(`${kind.padEnd(width)} ${shown.join('')}`)
+    for (const { row, isOut, times } of cells) {
+      if (isOut && times > 0) problems.push(`struck where it cannot: ${kind}, ${row}`)
+      if (!isOut && times === 0 && RUNS >= FULL) problems.push(`nothing struck at: ${kind}, ${row}`)
     }
   }
 }

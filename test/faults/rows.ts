@@ -45,7 +45,9 @@ export interface JournalRecord {
   readonly policy: string
   readonly count: number
   readonly call?: { readonly op: string; readonly count?: number; readonly pool?: string; readonly node?: string }
+  readonly growSentAt?: number
   readonly removalSentAt?: number
+  readonly baseline: readonly { readonly replica: string }[]
   readonly reading?: object
   readonly held?: { readonly reason: string }
   readonly move: { readonly replica: string; readonly targetPool: string; readonly added?: string }

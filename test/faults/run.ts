@@ -10,12 +10,15 @@ import {
   type CordonBits,
   CREATED_BY,
   DISKPOOL_OPERATOR,
+  type Failure,
+  type NewVolume,
   type Pool,
   Random,
   type Replica,
+  type Request,
   type Volume,
 } from '../../src/embedded/mayastor/index.js'
-import type { HookExchange } from '../../src/embedded/metacontroller/index.js'
+import type { HookExchange, Named } from '../../src/embedded/metacontroller/index.js'
 import type { Outage } from '../../src/embedded/prometheus/server.js'
 import { isHeldForCause, isKeptForCause } from './causes.js'
 import { type Kind, OF_REQUEST, OF_SWAP, strike } from './kinds.js'
@@ -38,6 +41,8 @@ const QUIET_MS = 10 * MINUTE
 /** Until what was measured before the faults stopped starts nothing any more. */
 const STILL_MS = 12 * MINUTE
 const WATCH_MS = 5 * SECOND
+/** People and Kubernetes ask again after so long. */
+const AGAIN_MS = 10 * SECOND
 const HOOK_TIMEOUT_MS = 15 * SECOND
 const RECORDED = 200
 /** The most a write may come after the read it rests on. */
@@ -76,10 +81,24 @@ export type RequestEffect =
 export type OnPlace = (run: FaultRun, place: Place, moment: Moment | undefined, about: Omit<Strike, 'volume'>) => void
 export type SwapEffect = 'conflict' | 'answer lost' | 'lost' | 'late'
 
+/** Takes one effect, as long as it can still have one. */
 export class Slot<T> {
   value: T | undefined
-  set(value: T): void {
-    this.value ??= value
+  readonly #takes: (value: T) => boolean
+  #isOpen = true
+
+  constructor(takes: (value: T) => boolean) {
+    this.#takes = takes
+  }
+
+  set(value: T): boolean {
+    if (!this.#isOpen || this.value !== undefined || !this.#takes(value)) return false
+    this.value = value
+    return true
+  }
+
+  close(): void {
+    this.#isOpen = false
   }
 }
 
@@ -102,9 +121,15 @@ export class FaultRun {
   readonly #reads = new Map<string, number>()
   readonly #announced = new Map<string, { readonly at: number; readonly data: string }>()
   readonly #held = new Set<string>()
+  /** Volumes that the run has taken away. */
+  readonly #taken = new Set<string>()
   readonly #wereHeld = new Set<string>()
-  readonly #away = { apiServer: 0, mayastor: 0 }
-  #staleUntil = 0
+  readonly #away = { apiServer: false, mayastor: false }
+  /** What is out of order now, so that it is not put out of order again. */
+  readonly #lasting = new Set<string>()
+  #isStale = false
+  /** Events of Mayastor so far. */
+  #events = 0
   #say: ((line: string) => void) | undefined
   #created = 0
   #next = 0
@@ -133,7 +158,7 @@ export class FaultRun {
       seed: scenario.seed,
       leases: this.#leases,
       edge: (call, send) => this.#edge(call, send),
-      staleness: () => (this.cluster.clock.now() < this.#staleUntil ? this.#random.below(20_000) : 0),
+      staleness: () => (this.#isStale ? this.#random.below(20_000) : 0),
       mayastor: {
         rebuildBytesPerSecond: scenario.rebuildMiBPerSecond * 1024 ** 2,
         healthyPersistDelayMs: scenario.healthyDelay * SECOND,
@@ -147,6 +172,7 @@ export class FaultRun {
       return listening[this.#random.below(Math.max(1, listening.length))]
     }
     this.cluster.mayastor.onEvent(({ kind, pool }) => {
+      this.#events++
       if (kind === 'replica-disowned') this.#left = pool
     })
     this.checker = new Checker(this.cluster.mayastor, {
@@ -234,7 +260,7 @@ export class FaultRun {
   }
 
   /** Leaves the volume out where the cluster has no place for it. */
-  #addVolume({ gib, thin, replicas, on, load, first, policy, oddity }: VolumeSpec): void {
+  #addVolume({ gib, thin, replicas, on, load, first, policy, oddity }: VolumeSpec): boolean {
     const { pools } = this.cluster.mayastor.truth
     const sizeBytes = gib * GIB
     const wanted = Array.from({ length: replicas }, (_, i) => (on === 'mixed' ? (i === 0 ? 'nvme' : 'sata') : on))
@@ -247,10 +273,10 @@ export class FaultRun {
         const free = candidate !== undefined && candidate.freeBytes > 2 * sizeBytes && candidate.node.online
         return free && name.startsWith(tier) && !taken.some((other) => pools.get(other)?.node === candidate.node)
       })
-      if (pool === undefined) return
+      if (pool === undefined) return false
       taken.push(pool)
     }
-    const uuid = `00000000-0000-4000-8000-${String(++this.#created).padStart(12, '0')}`
+    const uuid = this.#newUuid()
     const storageClass = POLICIES[policy % this.#scenario.policies.length] ?? 'default'
     this.#loads.set(uuid, load)
     this.#classes.set(uuid, storageClass)
@@ -267,6 +293,7 @@ export class FaultRun {
       ...(oddity === 'spread' ? { spreadOver: 'rack' } : {}),
       ...(oddity === 'pinned' && on !== 'mixed' ? { pinnedTo: { tier: on === 'nvme' ? 'nvme' : 'sata' } } : {}),
     })
+    return true
   }
 
   #load(uuid: string): Load {
@@ -301,7 +328,7 @@ export class FaultRun {
     const { apiServer, mayastor } = this.#away
     const { volume = '', call } = this.places.fence
     if (call !== undefined || this.places.journal(volume)?.call !== undefined) return false
-    return apiServer + mayastor === 0 && [...this.#processes].some(({ alive, paused }) => alive && !paused)
+    return !apiServer && !mayastor && [...this.#processes].some(({ alive, paused }) => alive && !paused)
   }
 
   /** The Leases, as everybody sees them, with an eye on what is written. */
@@ -332,8 +359,12 @@ export class FaultRun {
 
   async #edge<T>(call: EdgeCall, send: () => Promise<T>): Promise<T> {
     const place = this.places.of(call)
-    const request = new Slot<RequestEffect>()
-    const swap = new Slot<SwapEffect>()
+    const { to, what } = call
+    const request = new Slot<RequestEffect>(() => to === 'mayastor' && !this.#away.mayastor)
+    // Nobody else has written what is not there yet.
+    const swap = new Slot<SwapEffect>(
+      (effect) => to === 'leases' && !this.#away.apiServer && (effect !== 'conflict' || what.startsWith('replace')),
+    )
     const about = { process: call.process, request, swap }
     const announces = place?.kind === 'swap'
     const crosses = place?.kind === 'read' || place?.kind === 'write'
@@ -341,6 +372,8 @@ export class FaultRun {
       this.#strike(place, announces ? 'unannounced' : crosses ? 'call' : undefined, about)
     }
     if (place !== undefined && !this.#calm) this.#stray(place, call, request, swap)
+    request.close()
+    swap.close()
     const outcome = await this.#carry(call, place, send, request.value, swap.value)
     if (place !== undefined) this.#strike(place, announces ? 'announced' : crosses ? 'answered' : undefined, about)
     if (outcome.status === 'rejected') throw outcome.reason
@@ -357,7 +390,7 @@ export class FaultRun {
     const { to, process, what } = call
     const fail = (reason: Error): PromiseSettledResult<T> => ({ status: 'rejected', reason })
     if (to === 'leases') {
-      if (this.#away.apiServer > 0) return fail(new LeaseError('no connection'))
+      if (this.#away.apiServer) return fail(new LeaseError('no connection'))
       const outcome = await this.#swap(call, send, swapEffect)
       if (outcome.status === 'fulfilled' && outcome.value !== 'conflict' && call.data !== undefined) {
         this.#announced.set(`${process.name} ${what.split(' ')[1]}`, { at: this.cluster.clock.now(), data: call.data })
@@ -365,16 +398,16 @@ export class FaultRun {
       return outcome
     }
     if (to === 'prometheus') return settled(send())
-    if (this.#away.mayastor > 0) return fail(new Error('connect ECONNREFUSED'))
+    if (this.#away.mayastor) return fail(new Error('connect ECONNREFUSED'))
     const over = place?.kind === 'write' ? this.#leaves(call, place) : () => {}
-    const outcome = await this.#request(send, effect, over)
+    const outcome = await this.#send(send, effect, over)
     const read = what.startsWith('GET ')
     if (read && outcome.status === 'fulfilled') this.#reads.set(`${process.name} ${what}`, this.cluster.clock.now())
     return outcome
   }
 
   /** `over` is told when the request cannot take effect any more. */
-  async #request<T>(
+  async #send<T>(
     send: () => Promise<T>,
     effect: RequestEffect | undefined,
     over: () => void,
@@ -463,8 +496,8 @@ export class FaultRun {
     if (this.#random.below(1000) >= this.#scenario.flaky) return
     const effect = this.#random.below(3)
     if (to === 'leases') {
-      swap.set((['answer lost', 'lost', 'late'] as const)[effect] ?? 'lost')
-      this.#hit(row, (['lease written, answer lost', 'lease not written', 'lease written late'] as const)[effect])
+      const name = (['lease written, answer lost', 'lease not written', 'lease written late'] as const)[effect]
+      if (swap.set((['answer lost', 'lost', 'late'] as const)[effect] ?? 'lost')) this.#hit(row, name)
       return
     }
     const [kind, name] = (
@@ -474,8 +507,7 @@ export class FaultRun {
         [{ kind: 'late', ms: this.#random.below(45) * SECOND }, 'request late'],
       ] as const
     )[effect] ?? [{ kind: 'lost' }, 'request lost']
-    request.set(kind)
-    this.#hit(row, name)
+    if (request.set(kind)) this.#hit(row, name)
   }
 
   #hit(row: Row, kind: Kind | undefined): void {
@@ -487,7 +519,7 @@ export class FaultRun {
   #echo(): void {
     if (this.#calm || this.#stopped) return
     const request = this.#recorded[this.#random.below(Math.max(1, this.#recorded.length))]
-    if (request !== undefined) this.#send(request, [...this.#processes].slice(0, 1))
+    if (request !== undefined) this.#call(request, [...this.#processes].slice(0, 1))
     this.cluster.clock.after((5 + this.#random.below(55)) * SECOND, () => this.#echo())
   }
 
@@ -497,10 +529,11 @@ export class FaultRun {
       const spec = this.#scenario.faults[this.#next]
       if (spec === undefined || this.cluster.clock.now() < this.#armedAt || !matches(spec, place, moment)) return
       if (this.#skipped++ < spec.skip) return
+      // What could do nothing here waits for the next place.
+      if (!strike(this, spec, { ...about, volume: place.volume })) return
       this.#passOn()
       this.#hit(place.row, spec.kind)
       this.#say?.(`*** ${spec.kind} at ${place.row}/${moment} of ${place.volume} by ${about.process.name}`)
-      strike(this, spec, { ...about, volume: place.volume })
     }
   }
 
@@ -597,40 +630,49 @@ export class FaultRun {
     const cancel = this.cluster.clock.after(seconds * SECOND, once)
   }
 
-  // --- faults
+  // --- faults: each says whether it took effect
 
-  kill(process: HookProcess, seconds: number): void {
-    if (!process.alive) return
+  kill(process: HookProcess, seconds: number): boolean {
+    if (!process.alive) return false
     process.kill()
     this.#replace(process, seconds)
+    return true
   }
 
-  terminate(process: HookProcess, seconds: number): void {
-    if (!process.alive) return
-    this.#processes.delete(process)
+  terminate(process: HookProcess, seconds: number): boolean {
+    if (!process.alive || !this.#processes.has(process)) return false
     void process.stop().then(() => process.kill())
     this.#replace(process, seconds)
+    return true
   }
 
+  /** Once, also where one that is being stopped is killed. */
   #replace(process: HookProcess, seconds: number): void {
-    this.#processes.delete(process)
+    if (!this.#processes.delete(process)) return
     const skew = this.#skews.get(process) ?? 0
     this.#for(seconds, () => void this.#startProcess(skew))
   }
 
-  replay(volume: string, pick: number, delayMs: number, to: 'one' | 'everybody' = 'one'): void {
+  pause(process: HookProcess, seconds: number): boolean {
+    if (!process.alive || process.paused) return false
+    process.pause(seconds * SECOND)
+    return true
+  }
+
+  replay(volume: string, pick: number, delayMs: number, to: 'one' | 'everybody' = 'one'): boolean {
     const own = this.#recorded.filter(({ parent }) => parent === `pvc-${volume}`)
     const from = own.length > 0 ? own : this.#recorded
     const request = from[pick % Math.max(1, from.length)]
-    if (request === undefined) return
+    if (request === undefined) return false
     this.#for(delayMs / SECOND, () => {
       const alive = [...this.#processes].filter((process) => process.alive)
       const receivers = to === 'everybody' ? [...alive, ...alive] : alive.slice(0, 1)
-      this.#send(request, receivers)
+      this.#call(request, receivers)
     })
+    return true
   }
 
-  #send({ url, request }: Recorded, to: readonly HookProcess[]): void {
+  #call({ url, request }: Recorded, to: readonly HookProcess[]): void {
     const body = JSON.stringify(request)
     for (const process of to) {
       const abort = new AbortController()
@@ -640,68 +682,72 @@ export class FaultRun {
     }
   }
 
-  stale(seconds: number): void {
-    this.#staleUntil = this.cluster.clock.now() + seconds * SECOND
-    this.#for(seconds, () => {
-      this.#staleUntil = 0
+  stale(seconds: number): boolean {
+    return this.#lasts('stale caches', seconds, (on) => {
+      this.#isStale = on
     })
   }
 
-  killMetacontroller(seconds: number): void {
-    void this.cluster.metacontroller.stop()
-    this.#for(seconds, () => this.#startMetacontroller())
-  }
-
-  away(what: 'apiServer' | 'mayastor', seconds: number): void {
-    const set = (by: number) => {
-      this.#away[what] += by
-      this.cluster.apiServerUp = this.#away.apiServer === 0
-    }
-    set(+1)
-    this.#for(seconds, () => set(-1))
-  }
-
-  prometheusFails(outage: Outage, seconds: number): void {
-    this.cluster.prometheus.outage = outage
-    this.#for(seconds, () => {
-      this.cluster.prometheus.outage = undefined
+  killMetacontroller(seconds: number): boolean {
+    return this.#lasts('no Metacontroller', seconds, (on) => {
+      if (on) void this.cluster.metacontroller.stop()
+      else this.#startMetacontroller()
     })
   }
 
-  slowCore(seconds: number): void {
-    this.cluster.mayastor.faults.onStep(() => 500 + this.#random.below(9_000))
-    this.#for(Math.min(seconds, 200), () => this.cluster.mayastor.faults.onStep(() => undefined))
-  }
-
-  loseStore(seconds: number): void {
-    this.cluster.mayastor.faults.storeDown = true
-    this.#for(seconds, () => {
-      this.cluster.mayastor.faults.storeDown = false
+  away(what: 'apiServer' | 'mayastor', seconds: number): boolean {
+    return this.#lasts(`${what} away`, seconds, (on) => {
+      this.#away[what] = on
+      this.cluster.apiServerUp = !this.#away.apiServer
     })
   }
 
-  loseNode(volume: string, pick: number, seconds: number): void {
-    const { nodes } = this.cluster.mayastor.truth
-    const names = [...nodes.keys()]
+  prometheusFails(outage: Outage, seconds: number): boolean {
+    return this.#lasts('Prometheus', seconds, (on) => {
+      this.cluster.prometheus.outage = on ? outage : undefined
+    })
+  }
+
+  restartCore(seconds: number): boolean {
+    return this.#happens(() => this.cluster.mayastor.restartCore(Math.min(seconds, 60) * SECOND))
+  }
+
+  slowCore(seconds: number): boolean {
+    return this.#lasts('slow core', Math.min(seconds, 200), (on) =>
+      this.cluster.mayastor.faults.onStep(() => (on ? 500 + this.#random.below(9_000) : undefined)),
+    )
+  }
+
+  loseStore(seconds: number): boolean {
+    return this.#lasts('etcd', seconds, (on) => {
+      this.cluster.mayastor.faults.storeDown = on
+    })
+  }
+
+  loseNode(volume: string, pick: number, seconds: number): boolean {
+    const names = [...this.cluster.mayastor.truth.nodes.keys()]
     const own = this.#replicas(volume).map(({ node }) => node.id)
-    const node = pick % 3 === 0 ? names[pick % names.length] : own[pick % Math.max(1, own.length)]
-    if (node === undefined || [...nodes.values()].some(({ online }) => !online)) return
-    this.cluster.mayastor.setNodeOnline(node, false)
-    this.#for(seconds, () => this.cluster.mayastor.setNodeOnline(node, true))
+    return this.#takeDown(pick % 3 === 0 ? names[pick % names.length] : own[pick % Math.max(1, own.length)], seconds)
   }
 
-  moveTarget(volume: string, pick: number): void {
+  moveTarget(volume: string, pick: number): boolean {
     const online = [...this.cluster.mayastor.truth.nodes.values()].filter((node) => node.online)
     const node = online[pick % Math.max(1, online.length)]
-    if (node !== undefined) this.cluster.mayastor.moveTarget(volume, node.id)
+    if (node === undefined) return false
+    return this.#ask({ kind: 'republish', uuid: volume, node: node.id }, pick) === undefined
   }
 
-  loseTarget(volume: string, seconds: number): void {
-    const { volumes, nodes } = this.cluster.mayastor.truth
-    const node = volumes.get(volume)?.nexus?.node.id
-    if (node === undefined || [...nodes.values()].some(({ online }) => !online)) return
+  loseTarget(volume: string, seconds: number): boolean {
+    return this.#takeDown(this.cluster.mayastor.truth.volumes.get(volume)?.nexus?.node.id, seconds)
+  }
+
+  /** One at a time. */
+  #takeDown(node: string | undefined, seconds: number): boolean {
+    const { nodes } = this.cluster.mayastor.truth
+    if (node === undefined || [...nodes.values()].some(({ online }) => !online)) return false
     this.cluster.mayastor.setNodeOnline(node, false)
     this.#for(seconds, () => this.cluster.mayastor.setNodeOnline(node, true))
+    return true
   }
 
   faultReplica(
@@ -709,48 +755,53 @@ export class FaultRun {
     which: 'original' | 'source' | 'added',
     pick: number,
     how?: 'OutOfSpace' | 'for good',
-  ): void {
-    const { move } = this.places.journal(volume) ?? {}
-    const replicas = this.#replicas(volume).filter(({ uuid }) => {
-      if (which === 'source') return uuid === move?.replica
-      if (which === 'added') return uuid === move?.added
-      return uuid !== move?.added && uuid !== move?.replica
-    })
+  ): boolean {
+    const role = this.#roles(volume)
+    const replicas = this.#replicas(volume).filter(({ uuid }) => role(uuid) === which)
     const replica = replicas[pick % Math.max(1, replicas.length)]
-    if (replica === undefined) return
-    if (how === 'OutOfSpace') this.cluster.mayastor.faultReplica(replica.uuid, how)
-    else this.cluster.mayastor.faultReplica(replica.uuid, undefined, how === undefined)
+    if (replica === undefined) return false
+    const { mayastor } = this.cluster
+    return this.#happens(() =>
+      how === 'OutOfSpace'
+        ? mayastor.faultReplica(replica.uuid, how)
+        : mayastor.faultReplica(replica.uuid, undefined, how === undefined),
+    )
   }
 
-  fillPool(volume: string, pick: number, seconds: number): void {
+  fillPool(volume: string, pick: number, seconds: number): boolean {
     const pool = this.#poolNear(volume, pick)
-    if (pool === undefined) return
+    const taken = pool === undefined ? 0 : pool.freeBytes - GIB / 4
+    if (pool === undefined || taken <= 0) return false
     const before = pool.otherBytes
-    this.cluster.mayastor.setOtherBytes(pool.id, before + Math.max(0, pool.freeBytes - GIB / 4))
-    this.#for(seconds, () => this.cluster.mayastor.setOtherBytes(pool.id, before))
+    return this.#lasts(`pool ${pool.id} is full`, seconds, (on) =>
+      this.cluster.mayastor.setOtherBytes(pool.id, on ? before + taken : before),
+    )
   }
 
-  breakPool(volume: string, pick: number, seconds: number): void {
+  breakPool(volume: string, pick: number, seconds: number): boolean {
     const pool = this.#poolNear(volume, pick)
-    if (pool === undefined) return
-    this.cluster.mayastor.setPoolStatus(pool.id, 'Faulted')
-    this.#for(seconds, () => this.cluster.mayastor.setPoolStatus(pool.id, 'Online'))
+    if (pool === undefined) return false
+    return this.#lasts(`pool ${pool.id} is faulted`, seconds, (on) =>
+      this.cluster.mayastor.setPoolStatus(pool.id, on ? 'Faulted' : 'Online'),
+    )
   }
 
-  exportPool(volume: string, pick: number, seconds: number): void {
+  exportPool(volume: string, pick: number, seconds: number): boolean {
     const pool = this.#poolNear(volume, pick)
-    if (pool === undefined) return
-    this.cluster.mayastor.setPoolImported(pool.id, false)
-    this.#for(seconds, () => this.cluster.mayastor.setPoolImported(pool.id, true))
+    if (pool === undefined) return false
+    return this.#lasts(`pool ${pool.id} is exported`, seconds, (on) =>
+      this.cluster.mayastor.setPoolImported(pool.id, !on),
+    )
   }
 
-  addPool(pick: number): void {
+  addPool(pick: number): boolean {
     const { nodes, pools } = this.cluster.mayastor.truth
     const node = [...nodes.keys()][pick % nodes.size]
     if (node !== undefined) this.#addPool(`${pick % 2 === 0 ? 'nvme' : 'sata'}-new-${pools.size}`, node, 200)
+    return node !== undefined
   }
 
-  addNode(): void {
+  addNode(): boolean {
     const { nodes } = this.cluster.mayastor.truth
     const index = nodes.size + 1
     const node = `node-${index}`
@@ -760,147 +811,181 @@ export class FaultRun {
     })
     this.#addPool(`nvme-${index}`, node, 200)
     this.#addPool(`sata-${index}`, node, 400)
+    return true
   }
 
+  /** Bites later, if at all; what can hit nothing is no fault. */
   armed(
     what: 'createFails' | 'attachFails' | 'destroyFails' | 'rebuildStartFails' | 'storeDirty' | 'persistFails',
     volume: string,
     seconds: number,
     pick: number,
-  ): void {
+  ): boolean {
     let armed = true
     const target = this.places.journal(volume)?.move.targetPool
+    const anyPool = pick % 2 === 0
+    if (what === 'createFails' && !anyPool && target === undefined) return false
     const hits = (id: string) => {
       if (!armed) return false
-      if (what === 'createFails') return pick % 2 === 0 || id === target
+      if (what === 'createFails') return anyPool || id === target
       return what === 'destroyFails' || id === volume
     }
     this.cluster.mayastor.faults[what](hits, 1 + (pick % 4))
     this.#for(seconds, () => {
       armed = false
     })
+    return true
   }
 
-  limitRebuilds(seconds: number): void {
-    this.cluster.mayastor.faults.rebuildLimit = 0
-    this.#for(seconds, () => {
-      this.cluster.mayastor.faults.rebuildLimit = undefined
+  limitRebuilds(seconds: number): boolean {
+    return this.#lasts('rebuild limit', seconds, (on) => {
+      this.cluster.mayastor.faults.rebuildLimit = on ? 0 : undefined
     })
   }
 
-  mixVersions(pick: number, seconds: number): void {
+  mixVersions(pick: number, seconds: number): boolean {
     const { nodes } = this.cluster.mayastor.truth
     const node = [...nodes.values()][pick % nodes.size]
-    if (node === undefined) return
+    if (node === undefined) return false
     const { version } = node
-    this.cluster.mayastor.setNodeVersion(node.id, '2.11.0')
-    this.#for(seconds, () => this.cluster.mayastor.setNodeVersion(node.id, version))
+    return this.#lasts(`version of ${node.id}`, seconds, (on) =>
+      this.cluster.mayastor.setNodeVersion(node.id, on ? '2.11.0' : version),
+    )
   }
 
-  cordonNode(volume: string, pick: number, seconds: number): void {
+  cordonNode(volume: string, pick: number, seconds: number): boolean {
     const node = this.#nodeNear(volume, pick)
-    if (node !== undefined) this.cordonNodeFor(node, seconds)
+    return node !== undefined && this.cordonNodeFor(node, seconds)
   }
 
-  cordonNodeFor(node: string, seconds: number): void {
-    this.#people(() => this.cluster.mayastor.cordonNode(node, 'maintenance'))
-    this.#mark(seconds, () => this.cluster.mayastor.uncordonNode(node, 'maintenance'))
+  cordonNodeFor(node: string, seconds: number): boolean {
+    const { mayastor } = this.cluster
+    if (this.#people(() => mayastor.cordonNode(node, 'maintenance')) !== undefined) return false
+    this.#mark(seconds, () => mayastor.uncordonNode(node, 'maintenance'))
+    return true
   }
 
-  drainNode(volume: string, pick: number, seconds: number): void {
+  drainNode(volume: string, pick: number, seconds: number): boolean {
     const node = this.#nodeNear(volume, pick)
-    if (node === undefined) return
-    this.#people(() => this.cluster.mayastor.drainNode(node, 'upgrade'))
-    this.#mark(seconds, () => this.cluster.mayastor.uncordonNode(node, 'upgrade'))
+    const { mayastor } = this.cluster
+    if (node === undefined || this.#people(() => mayastor.drainNode(node, 'upgrade')) !== undefined) return false
+    this.#mark(seconds, () => mayastor.uncordonNode(node, 'upgrade'))
+    return true
   }
 
-  cordonPool(volume: string, pick: number, seconds: number): void {
+  cordonPool(volume: string, pick: number, seconds: number): boolean {
     const half = Math.floor(pick / 2)
     const pool = pick % 2 === 0 ? this.#poolNear(volume, half) : this.#poolInTheWay(volume, half)
-    if (pool === undefined) return
+    if (pool === undefined) return false
     const choices: Partial<CordonBits>[] = [{ replicas: true, restores: true }, { replicas: true }, { snapshots: true }]
-    this.cordonPoolFor(pool.id, choices[pick % 3] ?? {}, seconds)
+    return this.cordonPoolFor(pool.id, choices[pick % 3] ?? {}, seconds)
   }
 
-  cordonPoolFor(pool: string, bits: Partial<CordonBits>, seconds: number): void {
-    this.checker.person(() => this.cluster.mayastor.cordonPool(pool, bits), bits.replicas ? [pool] : [])
-    this.#mark(seconds, () => this.cluster.mayastor.uncordonPool(pool, bits))
+  cordonPoolFor(pool: string, bits: Partial<CordonBits>, seconds: number): boolean {
+    const { mayastor } = this.cluster
+    const refused = this.checker.person(() => mayastor.cordonPool(pool, bits), bits.replicas ? [pool] : [])
+    if (refused !== undefined) return false
+    this.#mark(seconds, () => mayastor.uncordonPool(pool, bits))
+    return true
   }
 
   /** By Mayastor itself, where it can; people take it back. */
-  drainPool(volume: string, pick: number, seconds: number): void {
+  drainPool(volume: string, pick: number, seconds: number): boolean {
     const pool = this.#poolNear(volume, pick)
-    if (pool === undefined) return
-    this.#people(() => this.cluster.mayastor.drainPool(pool.id, true))
-    this.#for(seconds, () => this.#people(() => this.cluster.mayastor.releasePoolDrain(pool.id)))
+    const { mayastor } = this.cluster
+    if (pool === undefined || this.#people(() => mayastor.drainPool(pool.id, true)) !== undefined) return false
+    this.#for(seconds, () => this.#people(() => mayastor.releasePoolDrain(pool.id)))
+    return true
   }
 
-  relabelPool(volume: string, pick: number, seconds: number): void {
+  /** No volume that was made through CSI may use it any more: the label cannot be taken away, but changed. */
+  relabelPool(volume: string, pick: number, seconds: number): boolean {
     const pool = this.#poolNear(volume, pick)
-    if (pool === undefined) return
-    this.cluster.mayastor.unlabelPool(pool.id, CREATED_BY)
-    this.#for(seconds, () => this.cluster.mayastor.labelPool(pool.id, CREATED_BY, DISKPOOL_OPERATOR))
+    if (pool === undefined) return false
+    return this.#lasts(`label of pool ${pool.id}`, seconds, (on) =>
+      this.cluster.mayastor.labelPool(pool.id, CREATED_BY, on ? 'hand' : DISKPOOL_OPERATOR),
+    )
   }
 
-  uncordonPool(pick: number): void {
+  uncordonPool(pick: number): boolean {
     const cordoned = [...this.cluster.mayastor.truth.pools.values()].filter((pool) => pool.cordon.replicas)
     const pool = cordoned[pick % Math.max(1, cordoned.length)]
-    if (pool !== undefined) this.#people(() => this.cluster.mayastor.uncordonPool(pool.id, { replicas: true }))
+    if (pool === undefined) return false
+    return this.#people(() => this.cluster.mayastor.uncordonPool(pool.id, { replicas: true })) === undefined
   }
 
-  scale(volume: string, by: 1 | -1): void {
+  scale(volume: string, by: 1 | -1): boolean {
     const count = this.cluster.mayastor.truth.volumes.get(volume)?.numReplicas
-    if (count !== undefined) this.cluster.mayastor.setReplicaCount(volume, count + by)
+    if (count === undefined) return false
+    return this.cluster.mayastor.setReplicaCount(volume, count + by).failure === undefined
   }
 
-  snapshot(volume: string): void {
-    this.cluster.mayastor.snapshot(volume)
+  snapshot(volume: string, pick = 0): boolean {
+    return this.#ask({ kind: 'create-snapshot', uuid: volume }, pick) === undefined
   }
 
-  deleteSnapshot(volume: string): void {
-    this.cluster.mayastor.destroySnapshot(volume)
+  deleteSnapshot(volume: string, pick = 0): boolean {
+    return this.#ask({ kind: 'destroy-snapshot', uuid: volume }, pick) === undefined
   }
 
-  stopHealing(volume: string, seconds: number): void {
-    this.cluster.mayastor.setSelfHeal(volume, false)
-    this.#for(seconds, () => this.cluster.mayastor.setSelfHeal(volume, true))
+  stopHealing(volume: string, pick: number, seconds: number): boolean {
+    if (this.cluster.mayastor.truth.volumes.get(volume)?.selfHeal !== true) return false
+    if (this.#ask({ kind: 'set-property', uuid: volume, selfHeal: false }, pick) !== undefined) return false
+    this.#for(seconds, () => this.#insist({ kind: 'set-property', uuid: volume, selfHeal: true }, pick))
+    return true
   }
 
   /** Up to as much as it holds. */
-  write(volume: string, pick: number): void {
+  write(volume: string, pick: number): boolean {
     const size = this.cluster.mayastor.truth.volumes.get(volume)?.sizeBytes
-    if (size !== undefined) this.cluster.mayastor.write(volume, Math.floor((size * (1 + (pick % 4))) / 4))
+    if (size === undefined) return false
+    const written = () => this.#replicas(volume).reduce((bytes, { writtenBytes }) => bytes + writtenBytes, 0)
+    const before = written()
+    this.cluster.mayastor.write(volume, Math.floor((size * (1 + (pick % 4))) / 4))
+    return written() > before
   }
 
-  unpublish(volume: string, seconds: number): void {
-    if (this.cluster.mayastor.unpublish(volume) !== undefined) return
-    this.#for(seconds, () => this.cluster.mayastor.publish(volume))
+  unpublish(volume: string, seconds: number, pick = 0): boolean {
+    if (this.#ask({ kind: 'unpublish', uuid: volume }, pick) !== undefined) return false
+    this.#for(seconds, () => this.#insist({ kind: 'publish', uuid: volume }, pick))
+    return true
   }
 
-  resize(volume: string): void {
+  resize(volume: string, pick = 0): boolean {
     const size = this.cluster.mayastor.truth.volumes.get(volume)?.sizeBytes
-    if (size !== undefined) this.cluster.mayastor.resize(volume, size + GIB)
+    if (size === undefined) return false
+    return this.#ask({ kind: 'resize', uuid: volume, sizeBytes: size + GIB }, pick) === undefined
   }
 
-  occupy(volume: string, seconds: number): void {
-    if (this.cluster.mayastor.truth.volumes.has(volume)) {
-      this.cluster.mayastor.occupy(volume, 'Resize', Math.min(seconds, 120) * SECOND)
-    }
+  occupy(volume: string, seconds: number): boolean {
+    if (!this.cluster.mayastor.truth.volumes.has(volume)) return false
+    return this.cluster.mayastor.occupy(volume, 'Resize', Math.min(seconds, 120) * SECOND).failure === undefined
   }
 
-  deleteVolume(volume: string): void {
-    if (this.cluster.mayastor.destroyVolume(volume) !== undefined) return
+  /** Asked for until it is gone; its claim and its persistent volume go a little later. */
+  deleteVolume(volume: string, pick = 0): boolean {
+    if (this.#ask({ kind: 'destroy', uuid: volume }, pick) !== undefined) return false
     this.#loads.delete(volume)
-    const name = `pvc-${volume}`
-    this.cluster.clock.after(2 * SECOND, () => {
+    this.#taken.add(volume)
+    const follow = () => {
+      if (this.cluster.mayastor.truth.volumes.has(volume)) {
+        this.#ask({ kind: 'destroy', uuid: volume }, pick)
+        this.cluster.clock.after(AGAIN_MS, follow)
+        return
+      }
+      const name = `pvc-${volume}`
       const claim = { apiVersion: 'v1', kind: 'PersistentVolumeClaim', namespace: 'default', name: `data-${volume}` }
       this.cluster.store.delete(claim)
       this.cluster.store.delete({ apiVersion: 'v1', kind: 'PersistentVolume', name })
-    })
+    }
+    this.cluster.clock.after(2 * SECOND, follow)
+    return true
   }
 
-  createVolume(pick: number): void {
-    this.#addVolume({
+  /** By its Create operation it is nobody's that the operator knows; else it is one of a policy, and was always there. */
+  createVolume(pick: number): boolean {
+    if (!isAtOnce(pick)) return this.#createVolume(2 + (pick % 8), 1 + (pick % 3), pick)
+    return this.#addVolume({
       gib: 2 + (pick % 8),
       thin: pick % 2 === 0,
       replicas: 1 + (pick % 3),
@@ -912,51 +997,88 @@ export class FaultRun {
     })
   }
 
-  deletePolicy(volume: string, seconds: number): void {
+  #createVolume(gib: number, replicas: number, pick: number): boolean {
+    const [pool] = this.cluster.mayastor.truth.pools.values()
+    const uuid = this.#newUuid()
+    const volume: NewVolume = {
+      uuid,
+      sizeBytes: gib * GIB,
+      replicas,
+      thin: pick % 2 === 0,
+      selfHeal: true,
+      topology: {
+        pool_topology: { labelled: { inclusion: { [CREATED_BY]: DISKPOOL_OPERATOR }, exclusion: {} } },
+      },
+      affinityGroup: undefined,
+      encrypted: false,
+      clusterSizeBytes: pool?.clusterSizeBytes ?? 0,
+    }
+    const publish = (failure: Failure | undefined) => {
+      if (failure === undefined) this.#insist({ kind: 'publish', uuid }, pick)
+    }
+    return this.#request({ kind: 'create', volume }, publish) === undefined
+  }
+
+  #newUuid(): string {
+    return `00000000-0000-4000-8000-${String(++this.#created).padStart(12, '0')}`
+  }
+
+  deletePolicy(volume: string, seconds: number): boolean {
     const index = POLICIES.indexOf(this.#classes.get(volume) ?? 'default')
     const ref = { apiVersion: API_VERSION, kind: 'StoragePolicy', name: POLICIES[index] ?? 'default' }
-    if (this.cluster.store.get(ref) === undefined) return
-    this.cluster.store.delete(ref)
+    if (!this.#delete(ref)) return false
     const again = () => {
       if (this.#calm || this.#stopped) return
       if (this.cluster.store.get(ref) === undefined) this.#addPolicy(index)
       else this.cluster.clock.after(10 * SECOND, again)
     }
     this.#for(seconds, again)
+    return true
   }
 
-  editPolicy(volume: string, spec: Partial<StoragePolicySpec>, seconds: number): void {
+  editPolicy(volume: string, spec: Partial<StoragePolicySpec>, seconds: number): boolean {
     const ref = { apiVersion: API_VERSION, kind: 'StoragePolicy', name: this.#classes.get(volume) ?? 'default' }
     const found = this.cluster.store.get<{ readonly spec: StoragePolicySpec }>(ref)
-    if (found === undefined) return
+    if (found === undefined) return false
     const before = Object.fromEntries(Object.keys(spec).map((key) => [key, found.spec[key as keyof StoragePolicySpec]]))
+    if (Object.entries(spec).every(([key, value]) => before[key] === value)) return false
     this.cluster.store.patch(ref, { spec })
     this.#for(seconds, () => {
       if (this.cluster.store.get(ref) !== undefined) this.cluster.store.patch(ref, { spec: before })
     })
+    return true
   }
 
-  editThresholds(volume: string, pick: number, seconds: number): void {
+  editThresholds(volume: string, pick: number, seconds: number): boolean {
     const edits = [{ highWatermarkIOPS: 9000 }, { lowWatermarkIOPS: 10 }, { maxConcurrentMigrations: 1 }]
-    this.editPolicy(volume, edits[pick % edits.length] ?? {}, seconds)
+    return this.editPolicy(volume, edits[pick % edits.length] ?? {}, seconds)
   }
 
-  deleteTopology(volume: string): void {
-    const ref = { apiVersion: API_VERSION, kind: 'ReplicaTopology', name: `pvc-${volume}` }
-    if (this.cluster.store.get(ref) !== undefined) this.cluster.store.delete(ref)
+  deleteTopology(volume: string): boolean {
+    return this.#delete({ apiVersion: API_VERSION, kind: 'ReplicaTopology', name: `pvc-${volume}` })
   }
 
-  loseStatus(volume: string): void {
+  /** Whether it was not being deleted already. */
+  #delete(ref: Named): boolean {
+    const found = this.cluster.store.get(ref)
+    if (found === undefined || found.metadata.deletionTimestamp !== undefined) return false
+    this.cluster.store.delete(ref)
+    return true
+  }
+
+  loseStatus(volume: string): boolean {
     const found = this.cluster.store.get({ apiVersion: API_VERSION, kind: 'ReplicaTopology', name: `pvc-${volume}` })
-    if (found === undefined) return
+    if (found?.status === undefined) return false
     const totals = { succeeded: 0, failed: 0, aborted: 0 }
     const status = { observedGeneration: 0, tier: 'Unknown', replicas: [], refusals: [], totals, conditions: [] }
     this.cluster.store.replaceStatus({ ...found, status })
+    return true
   }
 
-  turnLoad(volume: string): void {
+  turnLoad(volume: string): boolean {
     const load = this.#loads.get(volume)
     if (load !== undefined) this.#loads.set(volume, load === 'hot' ? 'cold' : 'hot')
+    return load !== undefined
   }
 
   /** A person takes a mark away again, unless they forget. */
@@ -968,8 +1090,95 @@ export class FaultRun {
 
   // --- what a fault could hit
 
-  #people(act: () => unknown): void {
-    this.checker.person(act)
+  #people<T>(act: () => T): T {
+    return this.checker.person(act)
+  }
+
+  /** Something happens in Mayastor while it is done. */
+  #happens(act: () => void): boolean {
+    const before = this.#events
+    act()
+    return this.#events > before
+  }
+
+  /** From now on for so many seconds; false: it is so already. */
+  #lasts(what: string, seconds: number, turn: (on: boolean) => void): boolean {
+    if (this.#lasting.has(what)) return false
+    this.#lasting.add(what)
+    turn(true)
+    this.#for(seconds, () => {
+      this.#lasting.delete(what)
+      turn(false)
+    })
+    return true
+  }
+
+  /**
+   * What people and Kubernetes ask of Mayastor: in half of the cases it takes its time and holds the volume, in the
+   * others it is done at one instant. The answer is a refusal, where that is known at once.
+   */
+  #ask(act: Act, pick: number, ended: (failure: Failure | undefined) => void = () => {}): Failure | undefined {
+    if (isAtOnce(pick)) {
+      const failure = this.#atOnce(act)
+      ended(failure)
+      return failure
+    }
+    return this.#request(act, ended)
+  }
+
+  #request(request: Request, ended: (failure: Failure | undefined) => void): Failure | undefined {
+    const operation = this.cluster.mayastor.request(request)
+    const look = () => {
+      if (!operation.done) return
+      stop()
+      ended(operation.failure)
+    }
+    const stop = operation.watch(look)
+    look()
+    return operation.failure
+  }
+
+  #atOnce(act: Act): Failure | undefined {
+    const { mayastor } = this.cluster
+    switch (act.kind) {
+      case 'destroy':
+        return mayastor.destroyVolume(act.uuid)
+      case 'publish':
+        return mayastor.publish(act.uuid, act.node)
+      case 'unpublish':
+        return mayastor.unpublish(act.uuid)
+      case 'republish':
+        return mayastor.moveTarget(act.uuid, act.node)
+      case 'create-snapshot':
+        return mayastor.snapshot(act.uuid, act.snapshot)
+      case 'destroy-snapshot':
+        return mayastor.destroySnapshot(act.uuid, act.snapshot)
+      case 'resize':
+        return mayastor.resize(act.uuid, act.sizeBytes)
+      case 'set-property':
+        return mayastor.setSelfHeal(act.uuid, act.selfHeal)
+    }
+  }
+
+  /** Again and again, until it is so or there is no volume any more. */
+  #insist(act: Act, pick: number): void {
+    this.#ask(act, pick, (failure) => {
+      const isSo = failure === undefined || failure.kind === 'AlreadyPublished'
+      if (isSo || this.#stopped || !this.cluster.mayastor.truth.volumes.has(act.uuid)) return
+      this.cluster.clock.after(AGAIN_MS, () => this.#insist(act, pick))
+    })
+  }
+
+  /** What a replica is to the move of its volume, from before the raise of the count until the move has ended. */
+  #roles(volume: string): (uuid: string) => 'original' | 'source' | 'added' {
+    const journal = this.places.journal(volume)
+    if (journal === undefined || journal.phase === 'Ended') return () => 'original'
+    const { move, growSentAt, baseline } = journal
+    const isNew = (uuid: string) => growSentAt !== undefined && !baseline.some(({ replica }) => replica === uuid)
+    return (uuid) => {
+      if (uuid === move.replica) return 'source'
+      return (move.added === undefined ? isNew(uuid) : uuid === move.added) ? 'added' : 'original'
+    }
   }
 
   #replicas(volume: string): readonly Readonly<Replica>[] {
@@ -1007,6 +1216,13 @@ export class FaultRun {
 
 /** The first version of Mayastor that drains pools by itself, as far as the simulated one knows. */
 const DRAINS_POOLS = '2.13.0'
+
+/** What is asked of Mayastor for a volume that is there. */
+type Act = Exclude<Request, { kind: 'create' | 'set-replicas' }>
+
+function isAtOnce(pick: number): boolean {
+  return Math.floor(pick / 8) % 2 === 0
+}
 
 /** A hook call that may come again. */
 interface Recorded {
