@@ -1,4 +1,4 @@
-import type { MayastorEvent, Node, Pool, Replica, SimulatedMayastor, Volume } from './mayastor/index.js'
+import type { MayastorEvent, Node, Pool, Replica, SimulatedMayastor, Topology, Volume } from './mayastor/index.js'
 
 /**
  * Watches the truth of the simulated Mayastor, not its REST view, and says where the operator broke a rule of the
@@ -359,7 +359,9 @@ export class Checker {
         ('explicit' in node_topology
           ? node_topology.explicit.allowed_nodes.includes(replica.node.id)
           : carries(replica.node.labels, node_topology.labelled.inclusion)))
-    if (!fits) this.#report(at, 'the topology of the volume holds', `replica ${uuid} is on ${replica.pool.id}`)
+    if (!fits || !isApart(replica, others, node_topology)) {
+      this.#report(at, 'the topology of the volume holds', `replica ${uuid} is on ${replica.pool.id}`)
+    }
     // All but the target are closed; one that somebody has opened just now cannot be helped.
     const open = [...this.#mayastor.truth.pools.values()].filter(
       (pool) =>
@@ -482,6 +484,15 @@ function zones(replicas: readonly Replica[]): number {
   const zoneOf = ({ node, pool }: { readonly node: Node; readonly pool: Pool }) =>
     node.labels.get(ZONE_LABEL) ?? pool.labels.get(ZONE_LABEL)
   return Math.max(1, new Set(replicas.map(zoneOf).filter((zone) => zone !== undefined)).size)
+}
+
+/** Whether no other replica's node has the same value of a label that the volume wants its replicas spread over. */
+function isApart({ node }: Replica, others: readonly Replica[], topology: Topology['node_topology']): boolean {
+  if (topology === undefined || 'explicit' in topology) return true
+  return Object.keys(topology.labelled.exclusion).every((key) => {
+    const value = node.labels.get(key)
+    return value === undefined || others.every((other) => other.node.labels.get(key) !== value)
+  })
 }
 
 /** An empty wanted value asks for the key alone. */

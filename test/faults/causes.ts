@@ -4,7 +4,11 @@ import type { Node, Pool, Replica, Truth, Volume } from '../../src/embedded/maya
 
 const ZONE = 'topology.kubernetes.io/zone'
 
-type Cause = (volume: Readonly<Volume>, truth: Truth) => boolean
+/** `replaced`: replicas of the volume that Mayastor has made by itself so far. */
+type Cause = (volume: Readonly<Volume>, truth: Truth, replaced: number) => boolean
+
+/** The most that Mayastor may replace during one move before a person is asked. */
+const MOST_REPLACED = 3
 
 const isClosed = ({ cordonLabels, drainLabels, online }: Readonly<Node>) =>
   !online || cordonLabels.size + drainLabels.size > 0
@@ -17,12 +21,17 @@ const HOLDS: Readonly<Record<string, Cause>> = {
   ReplicasNotSynced: ({ replicas }) => [...replicas].some(({ synced }) => !synced),
   SurplusRemains: ({ replicas, numReplicas }) => replicas.size > numReplicas,
   PoolDrain: ({ replicas }) => [...replicas].some(({ pool }) => pool.drain !== undefined),
-  ReplacedTooOften: () => true,
+  ReplacedTooOften: (_, __, replaced) => replaced > MOST_REPLACED,
   VolumeTopology: (volume) => [...volume.replicas].some((replica) => !isAllowed(volume, replica.pool)),
 }
 
-export function isHeldForCause(reason: string, volume: Readonly<Volume> | undefined, truth: Truth): boolean {
-  return volume !== undefined && HOLDS[reason]?.(volume, truth) === true
+export function isHeldForCause(
+  reason: string,
+  volume: Readonly<Volume> | undefined,
+  truth: Truth,
+  replaced: number,
+): boolean {
+  return volume !== undefined && HOLDS[reason]?.(volume, truth, replaced) === true
 }
 
 /** What may keep a volume that wants to move where it is, in a cluster without faults. */

@@ -18,7 +18,7 @@ import {
   type Request,
   type Volume,
 } from '../../src/embedded/mayastor/index.js'
-import type { HookExchange, Named } from '../../src/embedded/metacontroller/index.js'
+import type { HookExchange, KubeObject, Named } from '../../src/embedded/metacontroller/index.js'
 import type { Outage } from '../../src/embedded/prometheus/server.js'
 import { isHeldForCause, isKeptForCause } from './causes.js'
 import { type Kind, OF_REQUEST, OF_SWAP, strike } from './kinds.js'
@@ -41,6 +41,8 @@ const QUIET_MS = 10 * MINUTE
 /** Until what was measured before the faults stopped starts nothing any more. */
 const STILL_MS = 12 * MINUTE
 const WATCH_MS = 5 * SECOND
+/** As whom the run itself writes to the API server. */
+const PERSON = 'kubectl'
 /** People and Kubernetes ask again after so long. */
 const AGAIN_MS = 10 * SECOND
 const HOOK_TIMEOUT_MS = 15 * SECOND
@@ -123,6 +125,8 @@ export class FaultRun {
   readonly #held = new Set<string>()
   /** Volumes that the run has taken away. */
   readonly #taken = new Set<string>()
+  /** Replicas that Mayastor has made by itself, by volume. */
+  readonly #replaced = new Map<string, number>()
   readonly #wereHeld = new Set<string>()
   readonly #away = { apiServer: false, mayastor: false }
   /** What is out of order now, so that it is not put out of order again. */
@@ -171,8 +175,18 @@ export class FaultRun {
       const listening = [...this.#processes].filter(({ alive }) => alive)
       return listening[this.#random.below(Math.max(1, listening.length))]
     }
-    this.cluster.mayastor.onEvent(({ kind, pool }) => {
+    this.cluster.store.watch((event) => {
+      const isGoing = event.object.metadata.deletionTimestamp !== undefined
+      if (event.type === 'MODIFIED' && isGoing && event.old.metadata.deletionTimestamp === undefined) {
+        this.#goes(event.object)
+      }
+      if (event.type === 'DELETED' && !isGoing) this.#goes(event.object)
+    })
+    this.cluster.mayastor.onEvent(({ kind, pool, volume = '', by }) => {
       this.#events++
+      if (kind === 'replica-created' && by !== 'set-replica' && by !== 'person') {
+        this.#replaced.set(volume, (this.#replaced.get(volume) ?? 0) + 1)
+      }
       if (kind === 'replica-disowned') this.#left = pool
     })
     this.checker = new Checker(this.cluster.mayastor, {
@@ -182,6 +196,26 @@ export class FaultRun {
       exempt: (volume) => this.#held.has(volume),
       canClean: () => this.#canClean(),
     })
+  }
+
+  /** Deletion of an object begins: that of a ReplicaTopology only where its policy, its volume or its claim goes. */
+  #goes(object: KubeObject): void {
+    const { store, mayastor } = this.cluster
+    if (object.kind !== 'ReplicaTopology' || store.writes.at(-1)?.by === PERSON) return
+    const { volumeID } = object.spec as unknown as ReplicaTopologySpec
+    const owners = (object.metadata.ownerReferences ?? []).map(({ uid }) => uid)
+    const objects: readonly Named[] = [
+      { apiVersion: 'v1', kind: 'PersistentVolume', name: `pvc-${volumeID}` },
+      { apiVersion: 'v1', kind: 'PersistentVolumeClaim', namespace: 'default', name: `data-${volumeID}` },
+    ]
+    const isThere = (named: Named) => {
+      const found = store.get(named)
+      return found !== undefined && found.metadata.deletionTimestamp === undefined
+    }
+    const policies = store.list(API_VERSION, 'StoragePolicy').filter(({ metadata }) => owners.includes(metadata.uid))
+    const isWanted = policies.some(isThere) && objects.every(isThere)
+    if (!isWanted || this.#taken.has(volumeID) || !mayastor.truth.volumes.has(volumeID)) return
+    this.checker.report('no ReplicaTopology is deleted by accident', `${object.metadata.name} is deleted`)
   }
 
   /** As it falls, but that a replica likes to come back where one has just left: it is not to be taken for that one. */
@@ -587,7 +621,8 @@ export class FaultRun {
     const problems: string[] = []
     const { truth } = this.cluster.mayastor
     for (const { volume, phase, held, call } of this.places.journals) {
-      if (held !== undefined && !isHeldForCause(held.reason, truth.volumes.get(volume), truth)) {
+      const replaced = this.#replaced.get(volume) ?? 0
+      if (held !== undefined && !isHeldForCause(held.reason, truth.volumes.get(volume), truth, replaced)) {
         problems.push(`the migration of volume ${volume} is Held (${held.reason}), and nothing keeps it`)
       }
       const settledThere = phase === 'Ended' || phase === 'Preserved' || held !== undefined
