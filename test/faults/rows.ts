@@ -49,7 +49,7 @@ export interface JournalRecord {
   readonly removalSentAt?: number
   readonly baseline: readonly { readonly replica: string }[]
   readonly reading?: object
-  readonly held?: { readonly reason: string }
+  readonly held?: { readonly reason: string; readonly forPerson: boolean }
   readonly move: { readonly replica: string; readonly targetPool: string; readonly added?: string }
   readonly end?: { readonly phase: string; readonly reason: string; readonly started: boolean }
 }

@@ -1,6 +1,6 @@
-import { API_VERSION } from '../../src/api/names.js'
-import type { ReplicaTopologySpec } from '../../src/api/replica-topology.js'
-import type { StoragePolicySpec } from '../../src/api/storage-policy.js'
+import { API_VERSION, RELEASE_ANNOTATION, RESUME_ANNOTATION } from '../../src/api/names.js'
+import type { ReplicaTopologySpec, ReplicaTopologyStatus } from '../../src/api/replica-topology.js'
+import type { StoragePolicySpec, StoragePolicyStatus } from '../../src/api/storage-policy.js'
 import { LeaseError, type LeaseStore, memoryLeases, type StoredLease } from '../../src/clients/leases.js'
 import { Checker, type Violation } from '../../src/embedded/checker.js'
 import { EmbeddedCluster, GIB, type Load } from '../../src/embedded/cluster.js'
@@ -41,6 +41,8 @@ const QUIET_MS = 10 * MINUTE
 /** Until what was measured before the faults stopped starts nothing any more. */
 const STILL_MS = 12 * MINUTE
 const WATCH_MS = 5 * SECOND
+/** How often a person looks for what waits for them. */
+const LOOK_MS = MINUTE
 /** As whom the run itself writes to the API server. */
 const PERSON = 'kubectl'
 /** People and Kubernetes ask again after so long. */
@@ -611,6 +613,38 @@ export class FaultRun {
       if (this.#scenario.ending === 'disable') this.cluster.store.patch(ref, { spec: { enabled: false } })
       if (this.#scenario.ending === 'delete') this.cluster.store.delete(ref)
     }
+    this.#answer()
+  }
+
+  /** In half of the scenarios a person lets go on what is Held for one; the others leave it as it is. */
+  get #releases(): boolean {
+    return this.#scenario.seed % 2 === 0
+  }
+
+  /** And so, by another bit, what the breaker stopped. */
+  get #resumes(): boolean {
+    return Math.floor(this.#scenario.seed / 2) % 2 === 0
+  }
+
+  /** A person names what the status says is waiting for one. */
+  #answer(): void {
+    if (this.#stopped) return
+    if (this.#releases) {
+      this.#annotate<ReplicaTopologyStatus>('ReplicaTopology', RELEASE_ANNOTATION, ({ migration }) => migration?.holdId)
+    }
+    if (this.#resumes) {
+      this.#annotate<StoragePolicyStatus>('StoragePolicy', RESUME_ANNOTATION, ({ breaker }) => breaker?.trip)
+    }
+    this.cluster.clock.after(LOOK_MS, () => this.#answer())
+  }
+
+  #annotate<Status>(kind: string, annotation: string, waiting: (status: Status) => string | undefined): void {
+    for (const object of this.cluster.store.list(API_VERSION, kind)) {
+      const value = object.status === undefined ? undefined : waiting(object.status as Status)
+      if (value === undefined || object.metadata.annotations?.[annotation] === value) continue
+      this.#say?.(`*** ${kind} ${object.metadata.name}: ${annotation}=${value}`)
+      this.cluster.store.patchMetadata(object, { annotations: { [annotation]: value } })
+    }
   }
 
   #atRest(): boolean {
@@ -622,7 +656,9 @@ export class FaultRun {
     const { truth } = this.cluster.mayastor
     for (const { volume, phase, held, call } of this.places.journals) {
       const replaced = this.#replaced.get(volume) ?? 0
-      if (held !== undefined && !isHeldForCause(held.reason, truth.volumes.get(volume), truth, replaced)) {
+      if (held?.forPerson && this.#releases) {
+        problems.push(`the migration of volume ${volume} is Held (${held.reason}), and a person lets it go on`)
+      } else if (held !== undefined && !isHeldForCause(held.reason, truth.volumes.get(volume), truth, replaced)) {
         problems.push(`the migration of volume ${volume} is Held (${held.reason}), and nothing keeps it`)
       }
       const settledThere = phase === 'Ended' || phase === 'Preserved' || held !== undefined
@@ -632,6 +668,11 @@ export class FaultRun {
     for (const node of this.cluster.mayastor.truth.nodes.values()) {
       const label = [...node.cordonLabels].find((text) => text.startsWith('tier-move-'))
       if (label !== undefined) problems.push(`node ${node.id} has label ${label}`)
+    }
+    for (const { metadata, status } of this.cluster.store.list(API_VERSION, 'StoragePolicy')) {
+      const { breaker } = (status ?? {}) as Partial<StoragePolicyStatus>
+      if (breaker === undefined || !this.#resumes) continue
+      problems.push(`policy ${metadata.name} is stopped (${breaker.reason}), and a person has resumed it`)
     }
     if (this.#scenario.ending === 'delete') {
       const left = this.cluster.store.list(API_VERSION, 'StoragePolicy').length
