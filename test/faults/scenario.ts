@@ -94,16 +94,23 @@ export const CELLS: readonly Cell[] = ROWS.flatMap((row) => KINDS.map((kind) => 
   (cell) => !isImpossible(cell),
 )
 
-/** What has to be there for a fault to have an effect, and where it is put there. */
-const PREPARATIONS: Readonly<Partial<Record<Kind, (at: FaultSpec) => FaultSpec>>> = {
-  'pool uncordoned': (at) => ({ ...at, kind: 'pool cordoned', pick: 0 }),
+/** What has to be so for a fault to have an effect at a place, and what makes it so; undefined: nothing in particular. */
+const PREPARATIONS: Readonly<Partial<Record<Kind, (row: Row | undefined) => Partial<FaultSpec> | undefined>>> = {
+  'pool uncordoned': () => ({ kind: 'pool cordoned', pick: 0 }),
   // None is taken as long as the added replica is not synced.
-  'snapshot deleted': (at) => ({
-    ...at,
+  'snapshot deleted': (row) => ({
     kind: 'snapshot taken',
     pick: 0,
-    ...(isAfterGrow(at.row) ? { row: 'grow', moment: 'announced' } : {}),
+    ...(isAfterGrow(row) ? { row: 'grow', moment: 'announced' } : {}),
   }),
+  // Mayastor raises no count while it rebuilds, so nobody may write down what came of it until it has.
+  'scaled up': (row) =>
+    row === 'landed' ? { kind: 'API server away', row: 'grow', moment: 'answered', forSeconds: 600 } : undefined,
+  // The source outlives the removal only where the added replica is what is removed.
+  'source faults': (row) =>
+    row === 'unlabel' || row === 'done'
+      ? { kind: 'policy disabled', row: 'landed', moment: 'answered', forSeconds: 900 }
+      : undefined,
 }
 
 function isAfterGrow(row: Row | undefined): boolean {
@@ -111,8 +118,8 @@ function isAfterGrow(row: Row | undefined): boolean {
 }
 
 function prepared(spec: FaultSpec): readonly FaultSpec[] {
-  const preparation = PREPARATIONS[spec.kind]?.(spec)
-  return preparation === undefined ? [spec] : [preparation, spec]
+  const preparation = PREPARATIONS[spec.kind]?.(spec.row)
+  return preparation === undefined ? [spec] : [{ ...spec, ...preparation }, spec]
 }
 
 const node = fc.record({
