@@ -93,6 +93,10 @@ export class Checker {
   /** Pools of which a person was just told that they are cordoned now. */
   readonly #told = new Set<string>()
   readonly #outstanding = new Map<string, number>()
+  /** When a change of a volume's count last came to nothing. */
+  readonly #failedAt = new Map<string, number>()
+  /** Volumes that people, or a creation that failed, have left to be destroyed. */
+  readonly #doomed = new Set<string>()
   readonly #operationBy = new Map<string, MayastorEvent['by']>()
   #person = false
   #maxMoving = 0
@@ -134,11 +138,21 @@ export class Checker {
     const outstanding = this.#outstanding.get(volume) ?? 0
     if (outstanding > 0) this.report('one unresolved write per volume', `another request for volume ${volume} is sent`)
     this.#outstanding.set(volume, outstanding + 1)
+    const { clock, truth } = this.#mayastor
+    this.announces(volume, count)
+    this.#moveOf(volume).sentAt = clock.now()
+    return () => {
+      this.#outstanding.set(volume, (this.#outstanding.get(volume) ?? 1) - 1)
+      if (truth.volumes.get(volume)?.numReplicas !== count) this.#failedAt.set(volume, clock.now())
+    }
+  }
+
+  /** The operator has written down that it will change the count. From then on a removal only goes forward. */
+  announces(volume: string, count: number): void {
     const move = this.#moveOf(volume)
-    move.sentAt = this.#mayastor.clock.now()
-    const now = this.#mayastor.truth.volumes.get(volume)?.numReplicas ?? count
-    if (count < now && move.loweredAt === undefined) move.loweredAt = move.sentAt
-    return () => this.#outstanding.set(volume, (this.#outstanding.get(volume) ?? 1) - 1)
+    const { clock, truth } = this.#mayastor
+    const now = truth.volumes.get(volume)?.numReplicas ?? count
+    if (count < now && move.loweredAt === undefined) move.loweredAt = clock.now()
   }
 
   /** A rule that somebody else watches over was broken. */
@@ -217,8 +231,13 @@ export class Checker {
       case 'healthy-recorded':
         this.#trusted.add(event.replica ?? '')
         break
+      case 'volume-deleting':
+        if (event.by === 'person' || event.by === 'core') this.#doomed.add(event.volume ?? '')
+        break
       case 'volume-destroyed':
-        if (event.by !== 'person') this.#report(event.at, 'no volume is deleted', `volume ${event.volume}`)
+        if (event.by !== 'person' && !this.#doomed.has(event.volume ?? '')) {
+          this.#report(event.at, 'no volume is deleted', `volume ${event.volume}`)
+        }
         break
       case 'pool-added':
       case 'pool-uncordon':
@@ -227,6 +246,7 @@ export class Checker {
         break
       case 'node-cordon':
       case 'pool-cordon':
+      case 'pool-label':
         this.#markedAt.set(event.node ?? event.pool ?? '', event.at)
         break
       default:
@@ -243,7 +263,8 @@ export class Checker {
       this.#told.add(pool ?? '')
     }
     if (kind === 'node-cordon' && !reason.startsWith('drain ')) this.#foreign.add(mark)
-    if (kind === 'pool-uncordon' || kind === 'node-uncordon') {
+    // Of a pool they may have taken another bit away than the operator's.
+    if ((kind === 'pool-uncordon' || kind === 'node-uncordon') && !this.#isCordoned(mark)) {
       this.#foreign.delete(mark)
       this.#cordons.delete(mark)
     }
@@ -329,7 +350,10 @@ export class Checker {
     const move = this.#moveOf(uuid)
     if (by === 'person') {
       // The operator has asked for the same, and its answer may be lost: nobody can tell who raised it.
-      const both = to === from + 1 && (this.#outstanding.get(uuid) ?? 0) > 0
+      // Until the operator can know what became of its own raise, the two look the same.
+      const isOpen =
+        (this.#outstanding.get(uuid) ?? 0) > 0 || at - (this.#failedAt.get(uuid) ?? -RESOLVE_MS) < RESOLVE_MS
+      const both = to === from + 1 && isOpen
       this.#wanted.set(uuid, { low: both ? from : to, high: to })
       return
     }
@@ -420,8 +444,10 @@ export class Checker {
   #steered(at: number, volume: Volume, leaving: Replica, move: Move): void {
     const replicas = [...volume.replicas]
     const sound = replicas.every((r) => r.healthyRecorded && r.synced && r.node.online)
+    const isMarked = (id: string) => (this.#markedAt.get(id) ?? 0) > move.sentAt - WINDOW_MS
     const explained =
-      replicas.some(({ node }) => (this.#markedAt.get(node.id) ?? 0) > move.sentAt - WINDOW_MS && !hasOwnLabel(node)) ||
+      replicas.some(({ node }) => isMarked(node.id) && !hasOwnLabel(node)) ||
+      replicas.some(({ pool }) => isMarked(pool.id)) ||
       (move.surplusSince !== undefined && at - move.surplusSince > OLD_SURPLUS_MS)
     if (!sound || explained || hasOwnLabel(leaving.node)) return
     this.#report(at, 'removal is steered', `${leaving.uuid} on ${leaving.pool.id} goes by chance`)
@@ -451,6 +477,9 @@ export class Checker {
     this.#violations.push({ at, rule, what })
   }
 }
+
+/** For so long the operator does not know what became of a call without a definite answer, and a look more. */
+const RESOLVE_MS = 90_000
 
 const ONLY_REPLICAS = JSON.stringify({ replicas: true, snapshots: false, restores: false, import: false })
 

@@ -331,10 +331,14 @@ async function send(
   const refused = failure !== undefined && !isAlreadySo(call, failure)
   const closes = call.op === 'uncordonPool' || call.op === 'uncordonNode'
   const confirmed = call.op === 'setReplicaCount' && !refused ? { confirmedCount: call.count } : {}
+  // Whoever cordons the pool from now on does it for themselves.
+  const opened = call.op === 'uncordonPool' && !refused ? { cordoned: without(answered.cordoned, call.pool) } : {}
   const told = refused && !closes ? { refused: failure?.message ?? '', refusedAt: clock.now() } : confirmed
-  await swapJournal(deps, { ...answered, ...told }, swapped)
+  await swapJournal(deps, { ...answered, ...told, ...opened }, swapped)
   return refused ? failure : undefined
 }
+
+const without = (pools: readonly string[] | undefined, pool: string) => pools?.filter((one) => one !== pool) ?? []
 
 function request(mayastor: MayastorClient, volume: string, call: MayastorCall, sendBefore: number): Promise<void> {
   switch (call.op) {

@@ -378,6 +378,7 @@ export class FaultRun {
       if (journal?.held !== undefined) this.#wereHeld.add(journal.volume)
       if (journal?.held !== undefined || journal?.phase === 'Preserved') this.#held.add(journal.volume)
       if (journal?.phase === 'Ended') this.#held.delete(journal.volume)
+      if (journal?.call?.count !== undefined) this.checker.announces(journal.volume, journal.call.count)
       return lease
     }
     return {

@@ -193,3 +193,24 @@ t.test('that a pair is kept no longer is written down, though Mayastor is away',
   await t.rejects(b.drive({ preservationMode: true, finalizing: true, migration: undefined }), MayastorError)
   t.match(await b.journal(), { phase: 'WaitingSync', pairOver: true })
 })
+
+t.test('a pool that was uncordoned is not uncordoned again', async (t) => {
+  const move = { ...journal().move, added: 'new' }
+  const b = await bed({
+    journal: journal({ phase: 'WaitingSync', move, cordoned: others }),
+    view: view({ volume: { replicas: grown }, pools: others.map(cordoned) }),
+    // Somebody cordons the first for themselves while the second is uncordoned.
+    refuses: (call) => {
+      const first = b.world.pools.get('sata-3')
+      if (call === 'uncordonPool sata-4' && first !== undefined) b.world.pools.set('sata-3', cordoned('sata-3'))
+      return false
+    },
+  })
+  await b.driveFor(5)
+  t.strictSame(
+    b.sent.filter((call) => call.includes('Pool')),
+    ['uncordonPool sata-3', 'uncordonPool sata-4', 'uncordonPool nvme-4'],
+  )
+  t.strictSame(b.cordonedPools(), ['sata-3'])
+  t.strictSame(await b.fence(), {})
+})
