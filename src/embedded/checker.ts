@@ -55,6 +55,10 @@ interface Move {
   added: Replica | undefined
   /** The pool its last raise of the count brought a replica to. */
   addedTo: Pool | undefined
+  /** The added one was lost at some time. */
+  isAddedLost: boolean
+  /** What Mayastor has made by itself since. */
+  readonly made: Set<Replica>
   /** Zones the replicas were in before it began to move them. */
   zones: number
   /** When the count was last changed by it. */
@@ -322,14 +326,17 @@ export class Checker {
     const labelled = [...volume.replicas].filter(({ node }) => hasOwnLabel(node))
     const [leaving] = labelled
     if (leaving === undefined) return
+    // With others lost beside the added one, any that was made since and is on its tier may stand for it.
+    const tierOf = (pool: Pool | undefined) => pool && this.#limits.tierOf(pool.id)
+    if (move.isAddedLost && move.made.has(leaving) && tierOf(leaving.pool) === tierOf(move.addedTo))
+      move.added = leaving
     const { added } = move
     const isAdded = leaving === added
     if (!isAdded && added !== undefined && volume.replicas.has(added) && !this.#trusted.has(added.uuid)) {
       this.#report(at, 'the added replica is trusted before another goes', what)
     }
     if (move.leaving === undefined) {
-      const changed =
-        volume.snapshots !== move.snapshots && (move.loweredAt ?? at) - move.snapshotsChangedAt > WINDOW_MS
+      const changed = volume.snapshots > move.snapshots && (move.loweredAt ?? at) - move.snapshotsChangedAt > WINDOW_MS
       if (changed && !isAdded && added !== undefined) {
         this.#report(at, 'snapshots are kept', `${what}, though a snapshot was taken since the move began`)
       }
@@ -372,6 +379,8 @@ export class Checker {
     if (by === 'hot-spare' && move.added !== undefined) {
       const isLost = !volume.replicas.has(move.added)
       if (isLost || (replica.pool === move.addedTo && move.added.pool !== move.addedTo)) move.added = replica
+      move.isAddedLost ||= isLost
+      move.made.add(replica)
     }
     if (by !== 'set-replica') return
     move.added = replica
@@ -493,6 +502,8 @@ function newMove(): Move {
   return {
     added: undefined,
     addedTo: undefined,
+    isAddedLost: false,
+    made: new Set(),
     zones: 1,
     countedAt: 0,
     snapshots: 0,
