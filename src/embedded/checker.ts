@@ -341,7 +341,12 @@ export class Checker {
         this.#report(at, 'snapshots are kept', `${what}, though a snapshot was taken since the move began`)
       }
       move.leaving = leaving
-    } else if (isAdded && move.leaving !== leaving && isFreeToGo(volume, move.leaving, move)) {
+    } else if (
+      isAdded &&
+      move.leaving !== leaving &&
+      volume.replicas.has(move.leaving) &&
+      !losesZone(volume, move.leaving, move)
+    ) {
       this.#report(at, 'no way back once a removal was sent', what)
     }
   }
@@ -430,10 +435,9 @@ export class Checker {
     const move = this.#moves.get(volume.uuid)
     if (leaving === undefined || move?.added === undefined) return
     this.#steered(at, volume, leaving, move)
-    const after = replicas.filter((replica) => replica !== leaving)
-    const without = replicas.filter((replica) => replica !== move.added)
-    if (hasOwnLabel(leaving.node) && zones(after) < Math.min(move.zones, zones(without))) {
-      this.#report(at, 'zones never fall', `removing ${uuid} leaves volume ${volume.uuid} on ${zones(after)} zones`)
+    if (hasOwnLabel(leaving.node) && losesZone(volume, leaving, move)) {
+      const after = zones(replicas.filter((replica) => replica !== leaving))
+      this.#report(at, 'zones never fall', `removing ${uuid} leaves volume ${volume.uuid} on ${after} zones`)
     }
     const { added } = move
     if (added === leaving) {
@@ -492,10 +496,10 @@ const RESOLVE_MS = 90_000
 
 const ONLY_REPLICAS = JSON.stringify({ replicas: true, snapshots: false, restores: false, import: false })
 
-/** Whether the replica is there, and could go without a zone being lost. */
-function isFreeToGo({ replicas }: Volume, replica: Replica, { added, zones: before }: Move): boolean {
-  const without = (one: Replica | undefined) => [...replicas].filter((other) => other !== one)
-  return replicas.has(replica) && zones(without(replica)) >= Math.min(before, zones(without(added)))
+/** Whether a zone is lost with the replica that is not lost with the added one, of those there were before. */
+function losesZone({ replicas }: Volume, replica: Replica, { added, zones: before }: Move): boolean {
+  const without = (one: Replica | undefined) => zones([...replicas].filter((other) => other !== one))
+  return without(replica) < Math.min(before, without(added))
 }
 
 function newMove(): Move {

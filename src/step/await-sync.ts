@@ -101,8 +101,8 @@ export function confirmation(journal: Journal, volume: MayastorVolume, s: Situat
   return wait(journal, 'ConfirmingSync', message, Math.ceil(left / SECOND_MS))
 }
 
-/** The first reading does not hold; a rebuild that has to begin again has the whole timeout. */
-function unread({ reading: _, ...journal }: Journal, now: number): Journal {
+/** Without the first reading, which does not hold; a rebuild that has to begin again has the whole timeout. */
+export function unread({ reading: _, ...journal }: Journal, now: number): Journal {
   return { ...journal, progress: { percent: 0, at: now } }
 }
 

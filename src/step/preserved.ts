@@ -1,5 +1,6 @@
 import type { MayastorVolume } from '../api/mayastor.js'
 import { ordinalOf } from '../plan/migration-id.js'
+import { unread } from './await-sync.js'
 import { countChanged } from './finish.js'
 import type { Journal } from './journal.js'
 import { adopt } from './replicas.js'
@@ -30,7 +31,6 @@ export function preserved(journal: Journal, volume: MayastorVolume, s: Situation
 
 /** The pair is kept no longer. The readings are as old as the pair: all that stay are confirmed anew. */
 export function leavePair(journal: Journal, now: number): Journal {
-  const { reading: _, ...pair } = journal
   const move = { ...journal.move, startedAt: now }
-  return { ...pair, phase: 'WaitingSync', pairOver: true, move, progress: { percent: 0, at: now } }
+  return { ...unread(journal, now), phase: 'WaitingSync', pairOver: true, move }
 }

@@ -62,15 +62,15 @@ export function adopt(journal: Journal, volume: MayastorVolume, { now, view }: S
   // Where the one that was to go is gone, what fills the gap is the surplus now, and its removal was never asked for.
   const goes = journal.victim ?? (journal.undo === undefined ? undefined : move.added)
   const surplus = goes === move.added ? added : places.get(goes ?? '')
-  const { reading, removalSentAt, queue, replicasTotal, candidatePools, ...rest } = journal
-  const arrived = (uuid: string) => candidatePools.includes(places.get(uuid)?.pool ?? '')
+  const { reading, removalSentAt, ...rest } = journal
+  // One that is where it should go already need not move.
+  const queue = journal.queue.filter(({ replica }) => !journal.candidatePools.includes(places.get(replica)?.pool ?? ''))
   const renamed = (entry: Move): Move => {
     const { uuid: replica, pool: sourcePool = '' } = places.get(entry.replica) ?? { uuid: undefined }
     return replica === undefined ? entry : { ...entry, replica, sourcePool }
   }
   const adopted: Journal = {
     ...rest,
-    candidatePools,
     adoptions,
     ...(surplus === undefined ? {} : { victim: surplus.uuid }),
     ...(surplus !== undefined || removalSentAt === undefined ? {} : { removalSentAt }),
@@ -78,9 +78,8 @@ export function adopt(journal: Journal, volume: MayastorVolume, { now, view }: S
       const { uuid: replica, pool = '', node = '' } = places.get(entry.replica) ?? { uuid: undefined }
       return replica === undefined ? entry : { replica, pool, node }
     }),
-    // One that is where it should go already need not move.
-    queue: queue.filter(({ replica }) => !arrived(replica)).map((entry) => renamed(entry)),
-    replicasTotal: replicasTotal - queue.filter(({ replica }) => arrived(replica)).length,
+    queue: queue.map(renamed),
+    replicasTotal: journal.replicasTotal - (journal.queue.length - queue.length),
     move: {
       ...move,
       replica: places.get(move.replica)?.uuid ?? move.replica,

@@ -1,6 +1,6 @@
 import type { MayastorNode, MayastorReplica, MayastorVolume } from '../api/mayastor.js'
 import type { MigrationReason } from '../api/reasons.js'
-import { confirmation, SNAPSHOTS_CHANGED, undo } from './await-sync.js'
+import { confirmation, SNAPSHOTS_CHANGED, undo, unread } from './await-sync.js'
 import { call, closeBracket, labelOf, openBracket, RESOLVE_MS } from './bracket.js'
 import { countChanged, finishMove } from './finish.js'
 import type { Journal } from './journal.js'
@@ -38,8 +38,8 @@ export function scalingDown(journal: Journal, volume: MayastorVolume, s: Situati
       return undo(journal, added, 'ZonesWouldShrink', 'the replicas would be spread over fewer zones')
     }
     if (!isSent && (added === undefined || isUnconfirmed(journal, volume))) {
-      const { victim: _, reading: __, ...back } = journal
-      return note({ ...back, phase: 'WaitingSync', progress: { percent: 0, at: now } })
+      const { victim: _, ...back } = unread(journal, now)
+      return note({ ...back, phase: 'WaitingSync' })
     }
   }
   const isConfirmedAnew = journal.undo !== undefined || isSent
