@@ -94,6 +94,8 @@ export class Checker {
   readonly #undone = new Map<string, number>()
   /** Replicas that Mayastor has recorded as healthy at some time. */
   readonly #trusted = new Set<string>()
+  /** When a person last cordoned a pool in any way. */
+  readonly #claimedAt = new Map<string, number>()
   /** Pools of which a person was just told that they are cordoned now. */
   readonly #told = new Set<string>()
   readonly #outstanding = new Map<string, number>()
@@ -264,6 +266,7 @@ export class Checker {
     const mark = pool !== undefined ? `pool ${pool}` : `node ${node} ${reason}`
     if (kind === 'pool-cordon') {
       this.#cordons.delete(mark)
+      this.#claimedAt.set(mark, this.#mayastor.clock.now())
       this.#told.add(pool ?? '')
     }
     if (kind === 'node-cordon' && !reason.startsWith('drain ')) this.#foreign.add(mark)
@@ -291,8 +294,10 @@ export class Checker {
     const mark = pool !== undefined ? `pool ${pool}` : node !== undefined ? `node ${node} ${label}` : undefined
     if (mark === undefined || this.#cordons.has(mark)) return
     const isSet = this.#isCordoned(mark)
-    // What is cordoned already was cordoned by somebody else, and asking again does not make it the operator's.
-    if (method === 'PUT' && !isSet) this.#cordons.set(mark, undefined)
+    // What is cordoned already was cordoned by somebody else, and asking again does not make it the operator's. Who has
+    // just cordoned it in another way has done so before or after the operator: it leaves it to them.
+    const isClaimed = at - (this.#claimedAt.get(mark) ?? Number.NEGATIVE_INFINITY) <= WINDOW_MS
+    if (method === 'PUT' && !isSet && !isClaimed) this.#cordons.set(mark, undefined)
     if (node !== undefined && !OWN_LABEL.test(label)) {
       this.#report(at, 'labels are ours by name', `${method} ${path}`)
     }
@@ -326,10 +331,7 @@ export class Checker {
     const labelled = [...volume.replicas].filter(({ node }) => hasOwnLabel(node))
     const [leaving] = labelled
     if (leaving === undefined) return
-    // With others lost beside the added one, any that was made since and is on its tier may stand for it.
-    const tierOf = (pool: Pool | undefined) => pool && this.#limits.tierOf(pool.id)
-    if (move.isAddedLost && move.made.has(leaving) && tierOf(leaving.pool) === tierOf(move.addedTo))
-      move.added = leaving
+    if (this.#mayStandForAdded(leaving, move)) move.added = leaving
     const { added } = move
     const isAdded = leaving === added
     if (!isAdded && added !== undefined && volume.replicas.has(added) && !this.#trusted.has(added.uuid)) {
@@ -441,7 +443,9 @@ export class Checker {
     }
     const { added } = move
     if (added === leaving) {
-      if (hasOwnLabel(leaving.node)) this.#undone.set(volume.uuid, at)
+      // Where another one may stand for it just as well, that one may be what the move goes on with.
+      const isClear = !replicas.some((other) => other !== leaving && this.#mayStandForAdded(other, move))
+      if (hasOwnLabel(leaving.node) && isClear) this.#undone.set(volume.uuid, at)
       return
     }
     const to = this.#limits.tierOf(added.pool.id)
@@ -451,6 +455,12 @@ export class Checker {
       this.#report(at, 'no way back within the cooldown', `volume ${volume.uuid} moved to ${last.tier} and back`)
     }
     this.#moved.set(volume.uuid, { tier: to, at })
+  }
+
+  /** With others lost beside the added one, any that was made since and is on its tier may stand for it. */
+  #mayStandForAdded(replica: Replica, { isAddedLost, made, addedTo }: Move): boolean {
+    const tierOf = (pool: Pool | undefined) => pool && this.#limits.tierOf(pool.id)
+    return isAddedLost && made.has(replica) && tierOf(replica.pool) === tierOf(addedTo)
   }
 
   /** Among replicas that are all sound, only the operator's label may say which of them goes. */

@@ -55,10 +55,12 @@ export function scalingUp(journal: Journal, volume: MayastorVolume, s: Situation
 
   const open = poolsToCordon(move.targetPool, new Set(volume.replicas.map(({ node }) => node)), view)
   const intent = fence.intent ?? { pools: [] }
-  const listed = new Set(intent.pools.map((entry) => entry.pool))
-  const unlisted = open.filter((pool) => !listed.has(pool.id))
+  // What somebody has cordoned in another way before its turn is not cordoned by them meanwhile.
+  const listed = new Map(intent.pools.map((entry) => [entry.pool, entry.otherBits]))
+  const unlisted = open.filter((pool) => listed.get(pool.id) !== otherBits(pool))
   if (unlisted.length > 0) {
-    const pools = [...intent.pools, ...unlisted.map((pool) => ({ pool: pool.id, otherBits: otherBits(pool) }))]
+    for (const pool of unlisted) listed.set(pool.id, otherBits(pool))
+    const pools = Array.from(listed, ([pool, bits]) => ({ pool, otherBits: bits }))
     const report = reportOf(journal, 'Cordoning', 'cordoning every other pool')
     return { kind: 'intend', fence: { ...fence, intent: { ...intent, pools } }, report }
   }

@@ -1,5 +1,7 @@
+import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { MUTANTS } from './mutants.js'
+import { edited } from './mutate-hooks.js'
 import { CELLS, isImpossible } from './scenario.js'
 import { playSeed } from './worker.js'
 
@@ -41,4 +43,17 @@ t.test('the table has a cell for every place and fault, and each defect a name',
   t.equal(new Set(CELLS.map(({ row, kind }) => `${row} ${kind}`)).size, CELLS.length)
   t.notOk(CELLS.some(isImpossible), 'but for those that the protocol has no room for')
   t.equal(new Set(MUTANTS.map(({ name }) => name)).size, 13)
+})
+
+t.test('each defect can be made in the modules as they are', async (t) => {
+  for (const { name, edits } of MUTANTS) {
+    const sources = new Map<string, string>()
+    t.doesNotThrow(() => {
+      for (const edit of edits) {
+        const source =
+          sources.get(edit.file) ?? readFileSync(new URL(`../../src/${edit.file}`, import.meta.url), 'utf8')
+        sources.set(edit.file, edited(source, edit))
+      }
+    }, name)
+  }
 })

@@ -145,7 +145,7 @@ export const MUTANTS: readonly Mutant[] = [
       },
       {
         file: 'step/shrink.js',
-        find: 'if (added !== undefined && volume.snapshots !== journal.snapshots) {',
+        find: 'if (added !== undefined && !isSent && volume.snapshots !== journal.snapshots) {',
         replace: 'if (false) {',
       },
     ],

@@ -12,10 +12,10 @@ export const load: LoadHook = async (url, context, nextLoad) => {
   const loaded = await nextLoad(url, context)
   const own = edits.filter(({ file }) => url.endsWith(`/dist/src/${file}`))
   if (own.length === 0) return loaded
-  let source = String(loaded.source)
-  for (const { file, find, replace } of own) {
-    if (source.split(find).length !== 2) throw new Error(`the edit of ${file} does not apply once: ${find}`)
-    source = source.replace(find, () => replace)
-  }
-  return { ...loaded, source }
+  return { ...loaded, source: own.reduce(edited, String(loaded.source)) }
+}
+
+export function edited(source: string, { file, find, replace }: Edit): string {
+  if (source.split(find).length !== 2) throw new Error(`the edit of ${file} does not apply once: ${find}`)
+  return source.replace(find, () => replace)
 }

@@ -97,11 +97,11 @@ export const CELLS: readonly Cell[] = ROWS.flatMap((row) => KINDS.map((kind) => 
 /** What has to be so for a fault to have an effect at a place, and what makes it so; undefined: nothing in particular. */
 const PREPARATIONS: Readonly<Partial<Record<Kind, (row: Row | undefined) => Partial<FaultSpec> | undefined>>> = {
   'pool uncordoned': () => ({ kind: 'pool cordoned', pick: 0 }),
-  // None is taken as long as the added replica is not synced.
+  // None is taken as long as the added replica is not synced, and one that was taken before is seen once it has landed.
   'snapshot deleted': (row) => ({
     kind: 'snapshot taken',
     pick: 0,
-    ...(isAfterGrow(row) ? { row: 'grow', moment: 'announced' } : {}),
+    ...(isAfterGrow(row) && row !== 'rebuild' ? { row: 'grow', moment: 'announced' } : {}),
   }),
   // Mayastor raises no count while it rebuilds, so nobody may write down what came of it until it has.
   'scaled up': (row) =>

@@ -75,7 +75,7 @@ function brief(step: Step): string {
       return `call ${Object.values(step.call).join(' ')}`
     case 'intend': {
       const { pools = [], label } = step.fence.intent ?? {}
-      return `intend ${[...pools.map((entry) => entry.pool), label?.node].filter(Boolean).join(' ')}`
+      return `intend ${[...pools.map((entry) => `${entry.pool}${entry.otherBits && `(${entry.otherBits})`}`), label?.node].filter(Boolean).join(' ')}`
     }
     default:
       return step.kind
@@ -361,6 +361,17 @@ const cases: Record<string, readonly Case[]> = {
         view: view({ pools: [...others.map(cordoned), pool('sata-5')], nodes: [node('node-5')] }),
       },
       want: 'intend sata-3 sata-4 nvme-4 sata-5',
+    },
+    {
+      name: 'a pool that somebody cordoned in another way before its turn',
+      at: {
+        journal: journal(),
+        fence: fenced,
+        view: view({
+          pools: [pool('sata-4', { cordon: { replicas: false, snapshots: true, restores: false, import: false } })],
+        }),
+      },
+      want: 'intend sata-3 sata-4(snapshots) nvme-4',
     },
     {
       name: 'all others are cordoned: adds the replica',
