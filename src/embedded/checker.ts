@@ -96,6 +96,8 @@ export class Checker {
   readonly #trusted = new Set<string>()
   /** When a person last cordoned a pool in any way. */
   readonly #claimedAt = new Map<string, number>()
+  /** What the operator cordoned just when a person did in another way: it may be left to them, or removed. */
+  readonly #shared = new Set<string>()
   /** Pools of which a person was just told that they are cordoned now. */
   readonly #told = new Set<string>()
   readonly #outstanding = new Map<string, number>()
@@ -245,8 +247,11 @@ export class Checker {
           this.#report(event.at, 'no volume is deleted', `volume ${event.volume}`)
         }
         break
-      case 'pool-added':
       case 'pool-uncordon':
+        if (!this.#isCordoned(`pool ${event.pool}`)) this.#shared.delete(`pool ${event.pool}`)
+        this.#openSince.set(event.pool ?? '', event.at)
+        break
+      case 'pool-added':
       case 'pool-drain':
         this.#openSince.set(event.pool ?? '', event.at)
         break
@@ -266,6 +271,7 @@ export class Checker {
     const mark = pool !== undefined ? `pool ${pool}` : `node ${node} ${reason}`
     if (kind === 'pool-cordon') {
       this.#cordons.delete(mark)
+      this.#shared.delete(mark)
       this.#claimedAt.set(mark, this.#mayastor.clock.now())
       this.#told.add(pool ?? '')
     }
@@ -292,12 +298,14 @@ export class Checker {
       this.#report(at, "other people's marks", `${method} ${path} ${JSON.stringify(body)}`)
     }
     const mark = pool !== undefined ? `pool ${pool}` : node !== undefined ? `node ${node} ${label}` : undefined
-    if (mark === undefined || this.#cordons.has(mark)) return
+    if (mark === undefined || this.#cordons.has(mark) || this.#shared.has(mark)) return
     const isSet = this.#isCordoned(mark)
-    // What is cordoned already was cordoned by somebody else, and asking again does not make it the operator's. Who has
-    // just cordoned it in another way has done so before or after the operator: it leaves it to them.
-    const isClaimed = at - (this.#claimedAt.get(mark) ?? Number.NEGATIVE_INFINITY) <= WINDOW_MS
-    if (method === 'PUT' && !isSet && !isClaimed) this.#cordons.set(mark, undefined)
+    // What is cordoned already was cordoned by somebody else, and asking again does not make it the operator's.
+    if (method === 'PUT' && !isSet) {
+      const isClaimed = at - (this.#claimedAt.get(mark) ?? Number.NEGATIVE_INFINITY) <= WINDOW_MS
+      if (isClaimed) this.#shared.add(mark)
+      else this.#cordons.set(mark, undefined)
+    }
     if (node !== undefined && !OWN_LABEL.test(label)) {
       this.#report(at, 'labels are ours by name', `${method} ${path}`)
     }
