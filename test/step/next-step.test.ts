@@ -75,7 +75,8 @@ function brief(step: Step): string {
       return `call ${Object.values(step.call).join(' ')}`
     case 'intend': {
       const { pools = [], label } = step.fence.intent ?? {}
-      return `intend ${[...pools.map((entry) => `${entry.pool}${entry.otherBits && `(${entry.otherBits})`}`), label?.node].filter(Boolean).join(' ')}`
+      const names = pools.map((entry) => (entry.otherBits === '' ? entry.pool : `${entry.pool}(${entry.otherBits})`))
+      return `intend ${[...names, label?.node].filter(Boolean).join(' ')}`
     }
     default:
       return step.kind
